@@ -35,3 +35,40 @@ func PeerPath(peer Key) Hash { return tagPeerPath.Hash(peer[:]) }
 
 // PeerLeaf is the value at a PeerPath.
 func PeerLeaf(p *PeerState) Hash { return tagPeer.Hash(p.Encode()) }
+
+// NameEvent is one leaf of a name's story: its holder entered or renewed its entry as a
+// peer under it.
+type NameEvent struct {
+	Transaction Hash         // that carried the record, the chain's id for genesis
+	Height      uint64       // of the anchor that ordered it
+	Time        Millis       // consensus time at which it was applied
+	Record      RegisterPeer // without a signature if it is of genesis
+}
+
+// Encode is the name event's bytes.
+func (v *NameEvent) Encode() []byte {
+	e := NewEncoder(make([]byte, 0, 300))
+	e.Hash(v.Transaction)
+	e.U64(v.Height)
+	e.Time(v.Time)
+	v.Record.encode(e)
+	return e.Data()
+}
+
+// ReadNameEvent reads a name event that is part of something larger.
+func ReadNameEvent(d *Decoder) *NameEvent {
+	return &NameEvent{
+		Transaction: d.Hash("transaction"), Height: decodeHeight(d), Time: d.Time("time"),
+		Record: decodeRegisterPeer(d),
+	}
+}
+
+// DecodeNameEvent reads a name event.
+func DecodeNameEvent(data []byte) (*NameEvent, error) {
+	d := NewDecoder("name event", data)
+	v := ReadNameEvent(d)
+	if err := d.Finish(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}

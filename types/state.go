@@ -237,7 +237,7 @@ func (l LogState) Encode() []byte {
 type NameState struct {
 	Name  string
 	Peer  Key
-	Story LogState // over the encoded RegisterPeer records, in order
+	Story LogState // over the encoded NameEvents, in order
 }
 
 // Encode is the name's bytes.

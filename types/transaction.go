@@ -108,11 +108,22 @@ func (r RegisterPeer) encodeBody(e *Encoder) {
 	e.Key(r.Reward)
 }
 
-// Digest is what the peer signs: the record without its signature, bound to the chain.
-func (r RegisterPeer) Digest(chain Hash) Hash {
+// Digest is what the peer signs: the chain, the first input of the transaction that says
+// the record, and the record without its signature. An output is spent once, so nobody
+// can say the record a second time and take a peer back to an old address.
+func (r RegisterPeer) Digest(chain Hash, first Input) Hash {
 	e := NewEncoder(nil)
+	first.encode(e)
 	r.encodeBody(e)
 	return tagRegisterPeer.Hash(chain[:], e.Data())
+}
+
+func decodeRegisterPeer(d *Decoder) RegisterPeer {
+	return RegisterPeer{
+		Peer: d.Key("peer"), Name: d.String("name", MaxName),
+		Address: d.String("address", MaxAddress), Reward: d.Key("reward"),
+		Signature: d.Signature("signature"),
+	}
 }
 
 func decodeRecord(d *Decoder) Record {
@@ -120,11 +131,7 @@ func decodeRecord(d *Decoder) Record {
 	case recordNotarise:
 		return Notarise{d.Hash("document")}
 	case recordRegisterPeer:
-		return RegisterPeer{
-			Peer: d.Key("peer"), Name: d.String("name", MaxName),
-			Address: d.String("address", MaxAddress), Reward: d.Key("reward"),
-			Signature: d.Signature("signature"),
-		}
+		return decodeRegisterPeer(d)
 	default:
 		d.Fail(Unknown, fmt.Sprintf("kind %d", kind))
 		return nil
