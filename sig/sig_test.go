@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -209,6 +210,42 @@ func TestZeroPrivateKeyPanics(t *testing.T) {
 	}
 }
 
+// rogueSign is what a holder of k can make who signs with any nonce, its point as it comes:
+// of an odd y, or at infinity, with r zero.
+func rogueSign(k PrivateKey, nonce uint32, msg types.Hash) (s types.Signature) {
+	var n secp.ModNScalar
+	n.SetInt(nonce)
+	var r secp.JacobianPoint
+	secp.ScalarBaseMultNonConst(&n, &r)
+	r.ToAffine()
+	r.X.PutBytesUnchecked(s[:32])
+	e := challenge(s[:32], &k.pub, msg[:])
+	e.Mul(&k.d).Add(&n).PutBytesUnchecked(s[32:])
+	return s
+}
+
+// oddNonce is the first nonce whose point has an odd y.
+func oddNonce() (n uint32) {
+	for n = 1; refMul(big.NewInt(int64(n)), refG).y.Bit(0) == 0; n++ {
+	}
+	return n
+}
+
+// rogueProve is the proof with a nonce of zero, both commitments at infinity.
+func rogueProve(k PrivateKey, input []byte) types.VRFProof {
+	proof := Prove(k, input)
+	var p, h, gamma, none secp.JacobianPoint
+	lift(k.pub, &p)
+	liftX(proof[1:33], proof[0] == 3, &gamma)
+	hashToCurve(append(k.pub[:], input...), curveSuite, &h)
+	e := challengeEqual(&p, &h, &gamma, &generator, &none, &none, nil)
+	copy(proof[33:], e[:])
+	var s secp.ModNScalar
+	s.SetBytes((*[32]byte)(&e))
+	s.Mul(&k.d).PutBytesUnchecked(proof[65:])
+	return proof
+}
+
 // One valid object, spoilt in one way per row.
 func TestKinds(t *testing.T) {
 	r := random("kinds")
@@ -223,9 +260,15 @@ func TestKinds(t *testing.T) {
 	}
 	order := [32]byte(refBytes(refN))
 	prime := types.Key(refBytes(refP))
-	notX := types.Key{31: 5} // BIP-340's vector 5 says so of another; the twin of this one
-	if refLift(notX[:]) != nil {
-		t.Fatal("5 is the x of a point")
+	notX := types.Key{31: 5}
+	primePlus1 := types.Key(refBytes(new(big.Int).Add(refP, big.NewInt(1)))) // 1 is an x
+	if refLift(notX[:]) != nil || refLift(append(make([]byte, 31), 1)) == nil {
+		t.Fatal("5 is the x of a point, or 1 is not")
+	}
+	longPath := make([]types.Hash, types.MaxLeafPath+1)
+	longLock, err := LockKey(pub, RootFromPath(leaves[0].Hash(), longPath))
+	if err != nil {
+		t.Fatal(err)
 	}
 	withSig := func(f func(*types.Signature)) types.Signature { c := s; f(&c); return c }
 	withProof := func(f func(*types.VRFProof)) types.VRFProof { c := proof; f(&c); return c }
@@ -253,6 +296,7 @@ func TestKinds(t *testing.T) {
 		{"secret = 2^256 − 1", BadScalar, parse([32]byte(bytes.Repeat([]byte{255}, 32)))},
 
 		{"key = p", BadKey, CheckKey(prime)},
+		{"key = p + 1", BadKey, CheckKey(primePlus1)},
 		{"key not an x", BadKey, CheckKey(notX)},
 		{"key zero", BadKey, CheckKey(types.Key{})},
 		{"signature of a key that is none", BadKey, Verify(notX, msg, s)},
@@ -267,6 +311,7 @@ func TestKinds(t *testing.T) {
 		{"s = n", BadEncoding, Verify(pub, msg, withSig(func(s *types.Signature) { copy(s[32:], order[:]) }))},
 		{"Gamma's first byte 4", BadEncoding, verifyVRF(pub, input, withProof(func(p *types.VRFProof) { p[0] = 4 }))},
 		{"Gamma's x = p", BadEncoding, verifyVRF(pub, input, withProof(func(p *types.VRFProof) { copy(p[1:], prime[:]) }))},
+		{"Gamma's x = p + 1", BadEncoding, verifyVRF(pub, input, withProof(func(p *types.VRFProof) { copy(p[1:], primePlus1[:]) }))},
 		{"Gamma's x of no point", BadEncoding, verifyVRF(pub, input, withProof(func(p *types.VRFProof) { copy(p[1:], notX[:]) }))},
 		{"proof's s = n", BadEncoding, verifyVRF(pub, input, withProof(func(p *types.VRFProof) { copy(p[65:], order[:]) }))},
 		{"proof zero", BadEncoding, verifyVRF(pub, input, types.VRFProof{})},
@@ -274,6 +319,8 @@ func TestKinds(t *testing.T) {
 		{"message of another", BadSignature, Verify(pub, types.Hash{1}, s)},
 		{"key of another", BadSignature, Verify(other.Public(), msg, s)},
 		{"signature zero", BadSignature, Verify(pub, msg, types.Signature{})},
+		{"R's y odd", BadSignature, Verify(pub, msg, rogueSign(k, oddNonce(), msg))},
+		{"R at infinity", BadSignature, Verify(pub, msg, rogueSign(k, 0, msg))},
 		{"s zero", BadSignature, Verify(pub, msg, withSig(func(s *types.Signature) { clear(s[32:]) }))},
 
 		{"no keys", BadKeySet, aggregate()},
@@ -286,11 +333,12 @@ func TestKinds(t *testing.T) {
 		{"leaf not in the tree", BadLock, OpensLock(lock, pub, types.Leaf{After: 4}, paths[0])},
 		{"path of another leaf", BadLock, OpensLock(lock, pub, leaves[0], paths[1])},
 		{"path cut", BadLock, OpensLock(lock, pub, leaves[0], paths[0][:1])},
-		{"path too long", BadLock, OpensLock(lock, pub, leaves[0], make([]types.Hash, types.MaxLeafPath+1))},
+		{"path too long", BadLock, OpensLock(longLock, pub, leaves[0], longPath)},
 
 		{"input of another", BadProof, verifyVRF(pub, []byte("inpux"), proof)},
 		{"proof of another", BadProof, verifyVRF(other.Public(), input, proof)},
 		{"Gamma negated", BadProof, verifyVRF(pub, input, withProof(func(p *types.VRFProof) { p[0] ^= 1 }))},
+		{"commitments at infinity", BadProof, verifyVRF(pub, input, rogueProve(k, input))},
 		{"proof's e zero", BadProof, verifyVRF(pub, input, withProof(func(p *types.VRFProof) { clear(p[33:65]) }))},
 		{"proof's e and s zero", BadProof, verifyVRF(pub, input, withProof(func(p *types.VRFProof) { clear(p[33:]) }))},
 	}

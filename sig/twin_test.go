@@ -204,37 +204,40 @@ func refExpand(msg []byte, dst string) (out []byte) {
 	return out
 }
 
-// refHashToCurve is RFC 9380 §3, hash_to_curve, in the formulas of §6.6.2 and §6.6.3.
-func refHashToCurve(msg []byte, dst string) *refPoint {
+// refMapToCurve is RFC 9380's map_to_curve_simple_swu (§6.6.2) and iso_map (§6.6.3).
+func refMapToCurve(u *big.Int) *refPoint {
 	A := bigHex("3f8731abdd661adca08a5558f0f5d272e953d363cb6f0e5d405447c01a444533")
 	B, Z := big.NewInt(1771), big.NewInt(-11)
 	onIso := func(x *big.Int) *big.Int { return addP(mulP(x, x, x), mulP(A, x), B) }
-	mapTo := func(u *big.Int) *refPoint {
-		tv1 := invP(addP(mulP(Z, Z, u, u, u, u), mulP(Z, u, u)))
-		x := mulP(big.NewInt(-1), B, invP(A), addP(big.NewInt(1), tv1))
-		if tv1.Sign() == 0 {
-			x = mulP(B, invP(mulP(Z, A)))
-		}
-		y := new(big.Int).ModSqrt(onIso(x), refP)
-		if y == nil {
-			x = mulP(Z, u, u, x)
-			y = new(big.Int).ModSqrt(onIso(x), refP)
-		}
-		if u.Bit(0) != y.Bit(0) {
-			y.Sub(refP, y)
-		}
-		value := func(i int) *big.Int {
-			sum, power := new(big.Int), big.NewInt(1)
-			for _, c := range slices.Backward(isogeny[i]) {
-				b := c.Bytes()
-				sum, power = addP(sum, mulP(new(big.Int).SetBytes(b[:]), power)), mulP(power, x)
-			}
-			return sum
-		}
-		return &refPoint{mulP(value(0), invP(value(1))), mulP(y, value(2), invP(value(3)))}
+	tv1 := invP(addP(mulP(Z, Z, u, u, u, u), mulP(Z, u, u)))
+	x := mulP(big.NewInt(-1), B, invP(A), addP(big.NewInt(1), tv1))
+	if tv1.Sign() == 0 {
+		x = mulP(B, invP(mulP(Z, A)))
 	}
+	y := new(big.Int).ModSqrt(onIso(x), refP)
+	if y == nil {
+		x = mulP(Z, u, u, x)
+		y = new(big.Int).ModSqrt(onIso(x), refP)
+	}
+	if u.Bit(0) != y.Bit(0) {
+		y.Sub(refP, y)
+	}
+	value := func(i int) *big.Int {
+		sum, power := new(big.Int), big.NewInt(1)
+		for _, c := range slices.Backward(isogeny[i]) {
+			b := c.Bytes()
+			sum, power = addP(sum, mulP(new(big.Int).SetBytes(b[:]), power)), mulP(power, x)
+		}
+		return sum
+	}
+	return &refPoint{mulP(value(0), invP(value(1))), mulP(y, value(2), invP(value(3)))}
+}
+
+// refHashToCurve is RFC 9380 §3, hash_to_curve.
+func refHashToCurve(msg []byte, dst string) *refPoint {
 	b := refExpand(msg, dst)
-	return refAdd(mapTo(modP(new(big.Int).SetBytes(b[:48]))), mapTo(modP(new(big.Int).SetBytes(b[48:]))))
+	u0, u1 := modP(new(big.Int).SetBytes(b[:48])), modP(new(big.Int).SetBytes(b[48:]))
+	return refAdd(refMapToCurve(u0), refMapToCurve(u1))
 }
 
 // refVRF is VerifyVRF.

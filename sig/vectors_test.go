@@ -227,6 +227,17 @@ func drawSignatures() (out []signatureCase) {
 		n := refScalar(s[32:])
 		copy(s[32:], refBytes(n.Sub(refN, n)))
 	})
+	spoil("key is 1 in its form p + 1", BadKey, func(key, _, _ hexBytes) {
+		copy(key, refBytes(new(big.Int).Add(refP, big.NewInt(1))))
+	})
+	spoil("R's y is odd, else right", BadSignature, func(_, _, s hexBytes) {
+		odd := rogueSign(k, oddNonce(), msg)
+		copy(s, odd[:])
+	})
+	spoil("R is at infinity and r zero, else right", BadSignature, func(_, _, s hexBytes) {
+		zero := rogueSign(k, 0, msg)
+		copy(s, zero[:])
+	})
 	spoil("s = 1 in its form n + 1", BadEncoding, func(_, _, s hexBytes) {
 		copy(s[32:], refBytes(new(big.Int).Add(refN, big.NewInt(1))))
 	})
@@ -326,6 +337,10 @@ func drawVRF(t *testing.T) (out []vrfCase) {
 	spoil("Gamma's first byte is 4", BadEncoding, func(_, _, p hexBytes) { p[0] = 4 })
 	spoil("Gamma's x is not the x of a point", BadEncoding, func(_, _, p hexBytes) { copy(p[1:], refBytes(bigHex("05"))) })
 	spoil("Gamma's x is the field's prime", BadEncoding, func(_, _, p hexBytes) { copy(p[1:], refBytes(refP)) })
+	spoil("commitments are at infinity, hashed as 02 and 32 zero bytes, else right", BadProof, func(_, _, p hexBytes) {
+		rogue := rogueProve(k, input)
+		copy(p, rogue[:])
+	})
 	spoil("s is the curve's order", BadEncoding, func(_, _, p hexBytes) { copy(p[65:], refBytes(refN)) })
 	spoil("key of another", BadProof, func(key, _, _ hexBytes) { copy(key, other[:]) })
 	spoil("input of another", BadProof, func(_, input, _ hexBytes) { input[0] ^= 1 })

@@ -3,9 +3,11 @@ package sig
 import (
 	"bytes"
 	"encoding/hex"
+	"math/big"
 	"strings"
 	"testing"
 
+	"github.com/consensys/gnark-crypto/ecc/secp256k1/fp"
 	secp "github.com/decred/dcrd/dcrec/secp256k1/v4"
 
 	"charter/types"
@@ -41,6 +43,24 @@ func TestHashToCurveTwin(t *testing.T) {
 		hashToCurve(msg, curveSuite, &p)
 		if have, want := compress(&p), refCompress(refHashToCurve(msg, curveSuite)); !bytes.Equal(have[:], want) {
 			t.Errorf("%x: %x, twin %x", msg, have, want)
+		}
+	}
+}
+
+// The map has exceptional inputs, where Z²u⁴ + Zu² is zero: 0, and the roots of −1/Z = 1/11
+// if there are any. No hash will ever meet them; the RFC defines them nevertheless.
+func TestMapToCurveEdges(t *testing.T) {
+	edges := []*big.Int{big.NewInt(0), big.NewInt(1), big.NewInt(2), new(big.Int).Sub(refP, big.NewInt(1))}
+	if root := new(big.Int).ModSqrt(invP(big.NewInt(11)), refP); root != nil {
+		edges = append(edges, root, new(big.Int).Sub(refP, root))
+	}
+	for _, n := range edges {
+		var u fp.Element
+		u.SetBigInt(n)
+		var p secp.JacobianPoint
+		mapToCurve(&u, &p)
+		if have, want := compress(&p), refCompress(refMapToCurve(n)); !bytes.Equal(have[:], want) {
+			t.Errorf("%x: %x, twin %x", n, have, want)
 		}
 	}
 }
