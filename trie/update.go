@@ -57,15 +57,21 @@ func Update(r Reader, root types.Hash, changes []Change) (Result, error) {
 	if err := b.place(top, NodeID{}); err != nil {
 		return Result{}, err
 	}
-	return Result{top.hash, b.writes, b.deletes()}, nil
+	return b.result(top.hash), nil
 }
 
 // batch is one Update at work. It goes down the old trie and the sorted changes together, and on the way up
 // makes the new nodes. Only a parent knows the slot of a child, so each writes its children.
 type batch struct {
 	r       Reader
-	writes  []NodeWrite
+	placed  []placed
 	vacated map[NodeID]bool // slots whose node went away or moved; another may have come
+}
+
+// placed is a node that is to be written to the slot that is the first bits of its prefix.
+type placed struct {
+	slot uint16
+	node *Node
 }
 
 // subtree is a part of the new trie that is not in its place yet. The zero subtree is empty.
@@ -226,7 +232,7 @@ func (b *batch) place(s subtree, slot NodeID) error {
 	if moved {
 		b.vacate(s)
 	}
-	b.writes = append(b.writes, NodeWrite{slot, *s.node})
+	b.placed = append(b.placed, placed{slot.Len, s.node})
 	return nil
 }
 
@@ -245,15 +251,17 @@ func (b *batch) load(s *subtree) error {
 	return err
 }
 
-// deletes is the slots left empty.
-func (b *batch) deletes() []NodeID {
-	for _, w := range b.writes {
-		delete(b.vacated, w.ID)
+// result is what was placed, and the slots that were vacated and got nothing.
+func (b *batch) result(root types.Hash) Result {
+	res := Result{Root: root, Writes: make([]NodeWrite, len(b.placed))}
+	for i, p := range b.placed {
+		slot := beginning(p.node.Prefix.Bits, p.slot)
+		res.Writes[i] = NodeWrite{slot, *p.node}
+		delete(b.vacated, slot)
 	}
-	var ids []NodeID
 	for id := range b.vacated {
-		ids = append(ids, id)
+		res.Deletes = append(res.Deletes, id)
 	}
-	slices.SortFunc(ids, NodeID.Compare)
-	return ids
+	slices.SortFunc(res.Deletes, NodeID.Compare)
+	return res
 }
