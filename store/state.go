@@ -1,0 +1,373 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"charter/ledger"
+	"charter/tlog"
+	"charter/trie"
+	"charter/types"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// The keys of the state. Numbers are 8 bytes, big-endian. Nothing is kept that can be told from
+// something else at the cost of one more read: a key's event is a few bytes that point to
+// the output and the transaction that it is about.
+//
+//	'm'                        where the state stands (head)
+//	'B'                        what consensus needs for a restart, opaque here
+//	'd' height                 its anchor (zero: empty), and the number of the next event
+//	'e' number                 an event; events are numbered from 0 in order of application
+//	'x' transaction id         number of its latest event
+//	'o' position               an output
+//	'k' lock, number           an event of a lock, numbered from 0 for each lock (keyEntry)
+//	'f' lock                   frontier of the log of its events
+//	'q' peer                   a peer
+//	'n' name                   who holds it
+//	'g' name                   frontier of its story
+//	'G' length, name, number   an event of its story
+//	'c' height                 number of the first event under it, and the checkpoint
+//	'C' height                 a certificate of that checkpoint
+//	'S' height                 a snapshot
+//	'F' level, index           node of the outputs tree
+//	'H' level, index           node of the history
+//	'K' 'N' 'P' slot           node of the keys, names and peers trees
+const (
+	stateHead       = 'm'
+	stateBase       = 'B'
+	stateDecided    = 'd'
+	stateEvent      = 'e'
+	stateEventOf    = 'x'
+	stateOutput     = 'o'
+	stateKeyEvent   = 'k'
+	stateKeyLog     = 'f'
+	statePeer       = 'q'
+	stateName       = 'n'
+	stateStory      = 'g'
+	stateNameEvent  = 'G'
+	stateCheckpoint = 'c'
+	stateCert       = 'C'
+	stateSnapshot   = 'S'
+	stateForest     = 'F'
+	stateHistory    = 'H'
+	stateKeys       = 'K'
+	stateNames      = 'N'
+	statePeers      = 'P'
+)
+
+// head is where the state stands. The zero head is before genesis.
+type head struct {
+	decided uint64 // heights below this one are decided and applied
+	events  uint64 // how many events there were
+	settled uint64 // how many of them are under checkpoints
+	blocks  uint64 // the log's next sequence number when this was committed: it never has fewer
+	state   *ledger.State
+}
+
+const maxState = 16 << 10
+
+func (h *head) encode() []byte {
+	e := types.NewEncoder(make([]byte, 0, 1024))
+	e.U64(h.decided)
+	e.U64(h.events)
+	e.U64(h.settled)
+	e.U64(h.blocks)
+	e.Bytes(h.state.Encode())
+	return e.Data()
+}
+
+func decodeHead(data []byte) (*head, error) {
+	d := types.NewDecoder("head", data)
+	h := &head{decided: d.U64("decided"), events: d.U64("events"), settled: d.U64("settled"), blocks: d.U64("blocks")}
+	state := d.Bytes("state", maxState)
+	if h.settled > h.events {
+		d.Fail(types.NotCanonical, "settled")
+	}
+	if err := d.Finish(); err != nil {
+		return nil, err
+	}
+	var err error
+	h.state, err = ledger.DecodeState(state)
+	return h, err
+}
+
+type stateStore struct {
+	*engine
+	mu   sync.RWMutex // a commit, and what must not fall between it and its head
+	head *head
+}
+
+func (s *Store) openState() error {
+	e, err := s.openEngine("state", 32<<20)
+	if err != nil {
+		return err
+	}
+	s.state.engine, s.state.head = e, new(head)
+	v, err := get(e.db, []byte{stateHead})
+	if err != nil || v == nil {
+		return s.read("state", err)
+	}
+	if s.state.head, err = decodeHead(v); err != nil {
+		return s.read("state", err)
+	}
+	h := s.state.head
+	if h.state.Chain != s.opts.Chain {
+		return s.refuse(WrongChain, fmt.Sprintf("its state is of chain %s, not of %s", h.state.Chain, s.opts.Chain), nil)
+	}
+	if h.blocks > s.log.next {
+		return s.refuse(Damaged, fmt.Sprintf("the log has %d blocks, and the state was made of %d", s.log.next-1, h.blocks-1), nil)
+	}
+	return nil
+}
+
+// Batch is what becomes of the state by some heights, whole or not at all. Reading it (as a
+// View) gives the state with what is in it already, so that what comes later in the batch can be worked
+// out from what came earlier. There can be one at a time.
+type Batch struct {
+	View
+	s    *Store
+	b    *pebble.Batch
+	from *head
+}
+
+// Begin is an empty batch on top of the state as it is. Commit or Discard ends it.
+func (s *Store) Begin() *Batch {
+	s.state.mu.RLock()
+	defer s.state.mu.RUnlock()
+	from, b := s.state.head, s.state.db.NewIndexedBatch()
+	next := *from
+	return &Batch{View: View{s: s, r: b, head: &next}, s: s, b: b, from: from}
+}
+
+// Discard forgets the batch.
+func (b *Batch) Discard() error { return b.b.Close() }
+
+// Add puts in what a batch of transactions, a snapshot or genesis changed: the changes, what
+// ledger.Commit made of them, and the state behind.
+func (b *Batch) Add(state *ledger.State, c *ledger.Changes, w *ledger.Writes) error {
+	b.head.state = state
+	return errors.Join(b.addKeys(c, w), b.addEvents(c), b.addOutputs(c), b.addRecords(c, w), b.addTrees(w))
+}
+
+func (b *Batch) addEvents(c *ledger.Changes) error {
+	for i := range c.Events {
+		n := u64(b.head.events)
+		b.head.events++
+		if err := b.set(key(stateEvent, n), c.Events[i].Encode()); err != nil {
+			return err
+		}
+		if err := b.set(key(stateEventOf, c.Events[i].Transaction[:]), n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Batch) addOutputs(c *ledger.Changes) error {
+	for i := range c.Created {
+		if err := b.set(key(stateOutput, u64(c.First+uint64(i))), c.Created[i].Encode()); err != nil {
+			return err
+		}
+	}
+	for i := range c.Spent {
+		if err := b.set(key(stateOutput, u64(c.Spent[i].Position)), c.Spent[i].State.Encode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addKeys comes before addEvents: it tells the numbers that the events will have.
+func (b *Batch) addKeys(c *ledger.Changes, w *ledger.Writes) error {
+	numbers := make(map[types.Hash]uint64, len(c.Events))
+	for i := range c.Events {
+		numbers[c.Events[i].Transaction] = b.head.events + uint64(i)
+	}
+	next := make(map[types.Key]uint64, len(w.KeyLogs)) // number of each lock's next event
+	for i := range w.KeyLogs {
+		next[w.KeyLogs[i].Lock] = w.KeyLogs[i].Frontier.Size()
+	}
+	for i := range c.Keys {
+		next[c.Keys[i].Output.Lock]--
+	}
+	for i := range c.Keys {
+		v := &c.Keys[i]
+		entry := keyEntry{spent: v.Spent, position: v.Position}
+		if v.Spent {
+			number, ok := numbers[v.Transaction]
+			if !ok {
+				panic(fmt.Sprintf("store: height %d: key event of %s, which has no event", c.Height, v.Transaction))
+			}
+			entry.event, entry.index = number, v.Index
+		}
+		n := next[v.Output.Lock]
+		next[v.Output.Lock]++
+		if err := b.set(key(stateKeyEvent, v.Output.Lock[:], u64(n)), entry.encode()); err != nil {
+			return err
+		}
+	}
+	for i := range w.KeyLogs {
+		if err := b.set(key(stateKeyLog, w.KeyLogs[i].Lock[:]), w.KeyLogs[i].Frontier.Encode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Batch) addRecords(c *ledger.Changes, w *ledger.Writes) (err error) {
+	next := make(map[string]uint64, len(w.Stories))
+	for i := range w.Stories {
+		name := w.Stories[i].State.Name
+		next[name] = w.Stories[i].Frontier.Size()
+		err = errors.Join(err, b.set(key(stateName, []byte(name)), w.Stories[i].State.Encode()),
+			b.set(key(stateStory, []byte(name)), w.Stories[i].Frontier.Encode()))
+	}
+	for i := range c.Names {
+		next[c.Names[i].Record.Name]--
+	}
+	for i := range c.Names {
+		name := c.Names[i].Record.Name
+		err = errors.Join(err, b.set(nameKey(name, next[name]), c.Names[i].Encode()))
+		next[name]++
+	}
+	for i := range c.Peers {
+		err = errors.Join(err, b.set(key(statePeer, c.Peers[i].Peer[:]), c.Peers[i].Encode()))
+	}
+	if c.Snapshot != nil {
+		err = errors.Join(err, b.set(key(stateSnapshot, u64(c.Snapshot.Height)), c.Snapshot.Encode()))
+	}
+	return err
+}
+
+func (b *Batch) addTrees(w *ledger.Writes) error {
+	for _, n := range w.Outputs {
+		if err := b.set(nodeKey(stateForest, n.Level, n.Index), n.Hash[:]); err != nil {
+			return err
+		}
+	}
+	for _, t := range []struct {
+		space byte
+		trie.Result
+	}{{stateKeys, w.Keys}, {stateNames, w.Names}, {statePeers, w.Peers}} {
+		for _, id := range t.Deletes {
+			if err := b.b.Delete(key(t.space, id.Encode()), nil); err != nil {
+				return err
+			}
+		}
+		for i := range t.Writes {
+			if err := b.set(key(t.space, t.Writes[i].ID.Encode()), t.Writes[i].Node.Encode()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// AddCheckpoint puts in a checkpoint of the state as it is in the batch, and goes on behind
+// it: state is what State.Checkpointed gave.
+func (b *Batch) AddCheckpoint(state *ledger.State, cp *types.Checkpoint) error {
+	r, err := tlog.Append(b.History(), cp.HistorySize, []types.Hash{ledger.HistoryLeaf(cp.ID())})
+	if err != nil {
+		return b.s.read("history", err)
+	}
+	if r.Root != state.History.Root() || cp.Events != b.head.events-b.head.settled {
+		panic(fmt.Sprintf("store: checkpoint of height %d has %d events and makes the history %s; the store has %d and %s",
+			cp.Height, cp.Events, state.History.Root(), b.head.events-b.head.settled, r.Root))
+	}
+	for _, n := range r.Writes {
+		if err := b.set(nodeKey(stateHistory, n.Level, n.Index), n.Hash[:]); err != nil {
+			return err
+		}
+	}
+	err = b.set(key(stateCheckpoint, u64(cp.Height)), append(u64(b.head.settled), cp.Encode()...))
+	b.head.state, b.head.settled = state, b.head.events
+	return err
+}
+
+// Decide ends a height: all that belongs to it is in the batch. The anchor is zero for an empty
+// height. Heights come one by one, from genesis at 0, whose anchor is the chain's id.
+func (b *Batch) Decide(height uint64, anchor types.Hash) error {
+	if height != b.head.decided || b.head.state == nil {
+		panic(fmt.Sprintf("store: height %d is decided, and %d is next", height, b.head.decided))
+	}
+	b.head.decided++
+	return b.set(key(stateDecided, u64(height)), append(anchor[:], u64(b.head.events)...))
+}
+
+// SetBase puts in what consensus needs for a restart, in place of what was there.
+func (b *Batch) SetBase(base []byte) error { return b.set([]byte{stateBase}, base) }
+
+func (b *Batch) set(key, value []byte) error { return b.b.Set(key, value, nil) }
+
+// Commit makes the batch the state. It is not synced: a crash may undo it, and with it all
+// that came later. The blocks that it was made of are synced before.
+func (b *Batch) Commit() error {
+	s := b.s
+	if err := s.log.sync(); err != nil {
+		return err
+	}
+	b.head.blocks = s.NextSequence()
+	if err := b.set([]byte{stateHead}, b.head.encode()); err != nil {
+		return err
+	}
+	s.state.mu.Lock()
+	defer s.state.mu.Unlock()
+	if s.state.head != b.from {
+		panic(fmt.Sprintf("store: two batches on top of height %d", b.from.decided))
+	}
+	if err := s.state.commit(b.b, false); err != nil {
+		return err
+	}
+	s.state.head = b.head
+	return nil
+}
+
+// PutCertificate keeps a certificate of the checkpoint of a height, in place of one that is there.
+// It is not synced.
+func (s *Store) PutCertificate(height uint64, c *types.Certificate) error {
+	b := s.state.db.NewBatch()
+	if err := b.Set(key(stateCert, u64(height)), c.Encode(), nil); err != nil {
+		return err
+	}
+	return s.state.commit(b, false)
+}
+
+// keyEntry is a key event as it is kept. One of an output made tells no more than which; the output
+// tells the rest. One of an output spent has the number of the spending transaction's event, and the
+// index of its input.
+type keyEntry struct {
+	spent    bool
+	position uint64
+	event    uint64
+	index    uint32
+}
+
+func (k keyEntry) encode() []byte {
+	e := types.NewEncoder(make([]byte, 0, 24))
+	e.Bool(k.spent)
+	e.U64(k.position)
+	if k.spent {
+		e.U64(k.event)
+		e.U32(k.index)
+	}
+	return e.Data()
+}
+
+func decodeKeyEntry(data []byte) (k keyEntry, err error) {
+	d := types.NewDecoder("key entry", data)
+	k = keyEntry{spent: d.Bool("spent"), position: d.U64("position")}
+	if k.spent {
+		k.event, k.index = d.U64("event"), d.U32("index")
+	}
+	return k, d.Finish()
+}
+
+func nodeKey(space, level byte, index uint64) []byte { return key(space, []byte{level}, u64(index)) }
+
+// nameKey holds the name's length, so that no name's events are among another's.
+func nameKey(name string, number uint64) []byte {
+	return key(stateNameEvent, []byte{byte(len(name))}, []byte(name), u64(number))
+}
