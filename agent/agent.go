@@ -1,0 +1,339 @@
+// Package agent serves wallets: it is a peer's role of answering submit, watch, proof,
+// checkpoint and status calls (api/charter/v1) over a Chain, within limits.
+//
+// It decides nothing and keeps nothing: what it is told by the chain it tells on, and what a
+// wallet should believe comes with proof bytes that the chain made. It opens no socket; the
+// assembly mounts its handler where it wants to.
+//
+//	          one channel                bounded queue each
+//	Chain ──► Updates ──► hub ──┬──► watch of a wallet ──► stream
+//	  ▲                         └──► watch of a wallet ──► stream
+//	  └── Submit, proofs, … ◄── calls, a bounded number at once
+//
+// The hub never waits for a watch: one whose client does not read is ended, and resumes.
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	v1 "charter/api/charter/v1"
+	"charter/api/charter/v1/charterv1connect"
+	"charter/types"
+)
+
+// Config is what an agent is made of.
+type Config struct {
+	Chain   Chain
+	Genesis *types.Genesis
+	Limits  Limits       // the zero value stands for DefaultLimits
+	Version string       // of the program, for Status
+	Log     *slog.Logger // nil: nowhere
+}
+
+// Agent answers the calls. It is a prometheus.Collector too.
+type Agent struct {
+	chain   Chain
+	limits  Limits
+	log     *slog.Logger
+	id      types.Hash // of the chain
+	network string
+	genesis []byte // its file
+	version string
+	started time.Time
+
+	clients clients
+	calls   chan struct{} // one taken by each call that is being answered
+	hub     *hub
+	meter   *meter
+}
+
+// New starts an agent. Close stops it.
+func New(c Config) *Agent {
+	if c.Limits == (Limits{}) {
+		c.Limits = DefaultLimits
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	a := &Agent{
+		chain: c.Chain, limits: c.Limits, log: c.Log,
+		id: c.Genesis.ChainID(), network: c.Genesis.Network, genesis: c.Genesis.JSON(),
+		version: c.Version, started: time.Now(),
+		clients: clients{limits: c.Limits},
+		calls:   make(chan struct{}, c.Limits.Calls),
+		meter:   newMeter(),
+	}
+	a.hub = newHub(c.Limits.Queue, a.meter)
+	a.hub.start(c.Chain)
+	return a
+}
+
+// Close ends all watches with Closing, and returns when the agent receives no more updates.
+// Calls go on; stopping them is for the server that has the handler.
+func (a *Agent) Close() { a.hub.close() }
+
+// Handler is what to mount, and at which path, in a server made by Server.
+func (a *Agent) Handler() (path string, handler http.Handler) {
+	path, calls := charterv1connect.NewAgentHandler(service{a},
+		connect.WithReadMaxBytes(maxRequest), connect.WithInterceptors(calling{a}), connect.WithCodec(jsonCodec{}))
+	errorWriter := connect.NewErrorWriter()
+	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := a.clients.request(r.RemoteAddr, time.Now()); err != nil {
+			err = a.wire(r.URL.Path, err)
+			a.meter.answered(r.URL.Path, connect.CodeOf(err).String())
+			_ = errorWriter.Write(w, r, err) // who is refused for coming too often may have gone
+			return
+		}
+		calls.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), controlKey{}, http.NewResponseController(w))))
+	})
+}
+
+// Server is a server for a handler, perhaps a mux that has the agent's among others, in
+// which nobody holds a goroutine for longer than the limits allow. A watch alone puts its own
+// deadlines in place of these. It speaks HTTP/1.1 and, also without TLS, HTTP/2.
+func (a *Agent) Server(handler http.Handler) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler: handler, Protocols: protocols, MaxHeaderBytes: 16 << 10,
+		ReadTimeout: a.limits.Timeout, WriteTimeout: 3 * a.limits.Timeout, IdleTimeout: 8 * a.limits.Timeout,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug), // of strangers' connections
+	}
+}
+
+type controlKey struct{}
+
+func controlOf(ctx context.Context) *http.ResponseController {
+	return ctx.Value(controlKey{}).(*http.ResponseController)
+}
+
+// jsonCodec is JSON for people: it refuses fields that do not exist, so that a mistyped one is not
+// passed over, and writes zeros and false.
+type jsonCodec struct{}
+
+func (jsonCodec) Name() string { return "json" }
+
+func (jsonCodec) Marshal(m any) ([]byte, error) {
+	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m.(proto.Message))
+}
+
+func (jsonCodec) Unmarshal(b []byte, m any) error {
+	if len(b) == 0 {
+		return errors.New("empty body: want a JSON object, at least {}")
+	}
+	return protojson.Unmarshal(b, m.(proto.Message))
+}
+
+// calling is around each call: it bounds how many there are and how long, and turns their
+// errors into what goes over the wire.
+type calling struct{ a *Agent }
+
+func (c calling) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
+		response, err := c.bounded(ctx, r, next)
+		err = c.a.wire(r.Spec().Procedure, err)
+		c.a.meter.answered(r.Spec().Procedure, code(err))
+		return response, err
+	}
+}
+
+func (c calling) bounded(ctx context.Context, r connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
+	select {
+	case c.a.calls <- struct{}{}:
+		defer func() { <-c.a.calls }()
+	default:
+		return nil, refuse(Busy, "the agent answers %d calls already; try again", c.a.limits.Calls).after(time.Second)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.a.limits.Timeout)
+	defer cancel()
+	return next(ctx, r)
+}
+
+func (c calling) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, s connect.StreamingHandlerConn) error {
+		err := c.a.wire(s.Spec().Procedure, next(ctx, s))
+		c.a.meter.answered(s.Spec().Procedure, code(err))
+		return err
+	}
+}
+
+func (calling) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next // of clients, which this is not
+}
+
+func code(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return connect.CodeOf(err).String()
+}
+
+// service has the methods of the schema; those of Agent are for the assembly.
+type service struct{ *Agent }
+
+func (a service) Submit(ctx context.Context, r *connect.Request[v1.SubmitRequest]) (*connect.Response[v1.SubmitResponse], error) {
+	if r.Msg.Chain != "" {
+		want, err := parseHash(r.Msg.Chain)
+		if err != nil {
+			return nil, refuse(BadRequest, "chain: %v", err)
+		}
+		if want != a.id {
+			return nil, refuse(WrongChain, "the transaction is for chain %s, and this agent serves %s (%s)", want, a.id, a.network)
+		}
+	}
+	raw := r.Msg.Transaction
+	if len(raw) > types.MaxTransaction {
+		return nil, refuse(TooLarge, "the transaction has %d bytes, and may have %d", len(raw), types.MaxTransaction)
+	}
+	tx, err := types.DecodeTransaction(raw)
+	if err != nil {
+		return nil, &Error{Kind: Invalid, Reason: "encoding", Text: err.Error()}
+	}
+	// The clock starts before the chain knows of it, since it may tell a tier before it answers.
+	id := tx.ID(a.id)
+	fresh := a.meter.submitted(id, time.Now())
+	if _, err := a.chain.Submit(ctx, raw); err != nil {
+		if fresh {
+			a.meter.forget(id)
+		}
+		return nil, err
+	}
+	return connect.NewResponse(&v1.SubmitResponse{Id: id.String()}), nil
+}
+
+func (a service) Proof(_ context.Context, r *connect.Request[v1.ProofRequest]) (*connect.Response[v1.ProofResponse], error) {
+	p, err := a.prove(r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	out := &v1.ProofResponse{Proof: p.Bytes, CheckpointHeight: p.At.Checkpoint.Height}
+	if _, whole := r.Msg.What.(*v1.ProofRequest_Transaction); !whole {
+		out.Checkpoint = p.At.Checkpoint.Encode()
+		out.Certificate = encodeCertificate(p.At)
+	}
+	return connect.NewResponse(out), nil
+}
+
+func (a service) prove(r *v1.ProofRequest) (Proof, error) {
+	switch q := r.What.(type) {
+	case *v1.ProofRequest_Transaction:
+		id, err := parseHash(q.Transaction)
+		if err != nil {
+			return Proof{}, refuse(BadRequest, "transaction: %v", err)
+		}
+		return a.chain.TransactionProof(id)
+	case *v1.ProofRequest_Output:
+		return a.chain.OutputProof(q.Output)
+	case *v1.ProofRequest_Key:
+		lock, err := parseKey(q.Key.GetLock())
+		if err != nil {
+			return Proof{}, refuse(BadRequest, "key.lock: %v", err)
+		}
+		return a.chain.KeyProof(lock, q.Key.GetLatest())
+	case *v1.ProofRequest_Name:
+		if !types.ValidName(q.Name) {
+			return Proof{}, refuse(BadRequest, "name: %q is none: want 1 to %d of a-z, 0-9 and '-'", q.Name, types.MaxName)
+		}
+		return a.chain.NameProof(q.Name)
+	case *v1.ProofRequest_Peer:
+		key, err := parseKey(q.Peer)
+		if err != nil {
+			return Proof{}, refuse(BadRequest, "peer: %v", err)
+		}
+		return a.chain.PeerProof(key)
+	case *v1.ProofRequest_ConsistencyFrom:
+		return a.chain.ConsistencyProof(q.ConsistencyFrom)
+	default:
+		return Proof{}, refuse(BadRequest, "nothing asked: set one of transaction, output, key, name, peer, consistency_from")
+	}
+}
+
+func encodeCertificate(c *Certified) []byte {
+	if c.Certificate == nil {
+		return nil
+	}
+	return c.Certificate.Encode()
+}
+
+func (a service) Checkpoint(_ context.Context, r *connect.Request[v1.CheckpointRequest]) (*connect.Response[v1.CheckpointResponse], error) {
+	height := uint64(Newest)
+	if r.Msg.Height != nil {
+		if height = *r.Msg.Height; height > types.MaxHeight {
+			return nil, refuse(BadRequest, "height: %d is above the greatest there can be", height)
+		}
+	}
+	c, err := a.chain.Checkpoint(height)
+	if err != nil {
+		return nil, err
+	}
+	cp := c.Checkpoint
+	out := &v1.CheckpointResponse{
+		Checkpoint: cp.Encode(), Certificate: encodeCertificate(c), Snapshot: c.Snapshot.Encode(),
+		Id: cp.ID().String(), Chain: cp.Chain.String(), Height: cp.Height, Anchor: cp.Anchor.String(), TimeMs: int64(cp.Time),
+		Events: cp.Events, EventsRoot: cp.EventsRoot.String(),
+		HistorySize: cp.HistorySize, HistoryRoot: cp.HistoryRoot.String(),
+		Outputs: cp.Outputs, OutputsRoot: cp.OutputsRoot.String(),
+		KeysRoot: cp.KeysRoot.String(), NamesRoot: cp.NamesRoot.String(), PeersRoot: cp.PeersRoot.String(),
+		SnapshotRoot: cp.SnapshotRoot.String(), TotalShares: c.Snapshot.Total().String(),
+	}
+	var signed types.Amount
+	if c.Certificate != nil {
+		out.Signers = uint32(len(c.Certificate.Votes))
+		for _, v := range c.Certificate.Votes {
+			signed += c.Snapshot.Members[v.Index].Shares
+		}
+	}
+	out.SignedShares = signed.String()
+	return connect.NewResponse(out), nil
+}
+
+func (a service) Advance(_ context.Context, r *connect.Request[v1.AdvanceRequest]) (*connect.Response[v1.AdvanceResponse], error) {
+	steps, to, err := a.chain.Advance(r.Msg.FromHeight)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&v1.AdvanceResponse{Steps: steps, ToHeight: to}), nil
+}
+
+func (a service) Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error) {
+	s := a.chain.Status()
+	now := time.Now()
+	out := &v1.StatusResponse{
+		Chain: a.id.String(), Network: a.network, Key: s.Key.String(), Name: s.Name,
+		Height: s.Height, FinalHeight: s.Final, CertifiedHeight: s.Certified,
+		Shares: s.Shares.String(), PoolTransactions: uint64(s.PoolTransactions), PoolBytes: uint64(s.PoolBytes),
+		Tiers: a.meter.summary(), Connections: uint32(s.Connections), Watches: uint32(a.clients.watches()),
+		Version: a.version, GoVersion: runtime.Version(),
+		UptimeMs: uint64(now.Sub(a.started).Milliseconds()), TimeMs: now.UnixMilli(),
+	}
+	for _, p := range s.Peers {
+		out.Peers = append(out.Peers, &v1.PeerStatus{
+			Key: p.Key.String(), Name: p.Name, Address: p.Address, Shares: p.Shares.String(),
+			Connected: p.Connected, Lag: p.Lag, RttUs: uint64(p.RTT.Microseconds()),
+		})
+	}
+	return connect.NewResponse(out), nil
+}
+
+func (a service) Genesis(context.Context, *connect.Request[v1.GenesisRequest]) (*connect.Response[v1.GenesisResponse], error) {
+	return connect.NewResponse(&v1.GenesisResponse{Genesis: a.genesis, Chain: a.id.String()}), nil
+}
+
+func (a service) Directory(context.Context, *connect.Request[v1.DirectoryRequest]) (*connect.Response[v1.DirectoryResponse], error) {
+	out := new(v1.DirectoryResponse)
+	for _, p := range a.chain.Status().Peers {
+		out.Peers = append(out.Peers, &v1.DirectoryEntry{Name: p.Name, Key: p.Key.String(), Address: p.Address})
+	}
+	return connect.NewResponse(out), nil
+}

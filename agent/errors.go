@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+
+	v1 "charter/api/charter/v1"
+)
+
+// Kind is what is wrong, in a word that clients compare (api/charter/v1, "ErrorDetail").
+type Kind string
+
+// The kinds. Those that a Chain returns say so at its methods.
+const (
+	BadRequest Kind = "bad_request" // the request itself is malformed
+	TooLarge   Kind = "too_large"   // a part of it exceeds a bound
+	Invalid    Kind = "invalid"     // a transaction that is valid on no state
+	WrongChain Kind = "wrong_chain" // the client means another chain
+	Conflict   Kind = "conflict"    // a transaction that contradicts what is final
+	PoolFull   Kind = "pool_full"   // no room for waiting transactions
+	TooMany    Kind = "too_many"    // of something, from one client
+	Busy       Kind = "busy"        // the peer cannot keep up
+	NotFound   Kind = "not_found"   // there is no such thing
+	NotYet     Kind = "not_yet"     // there will be
+	Slow       Kind = "slow"        // the client of a watch does not read
+	Closing    Kind = "closing"     // the agent stops
+	Internal   Kind = "internal"    // the agent is at fault
+)
+
+var codes = map[Kind]connect.Code{
+	BadRequest: connect.CodeInvalidArgument, TooLarge: connect.CodeInvalidArgument, Invalid: connect.CodeInvalidArgument,
+	WrongChain: connect.CodeFailedPrecondition, Conflict: connect.CodeFailedPrecondition,
+	PoolFull: connect.CodeResourceExhausted, TooMany: connect.CodeResourceExhausted,
+	Busy: connect.CodeUnavailable, NotFound: connect.CodeNotFound, NotYet: connect.CodeUnavailable,
+	Slow: connect.CodeAborted, Closing: connect.CodeUnavailable, Internal: connect.CodeInternal,
+}
+
+// Error is a refusal that a client can understand and act on.
+type Error struct {
+	Kind   Kind
+	Reason string        // finer than the kind, for programs; may be empty
+	Text   string        // one line for a person: what, and what to do
+	Retry  time.Duration // how long to wait before trying again, 0 where that does not help
+}
+
+func (e *Error) Error() string { return e.Text }
+
+func refuse(kind Kind, format string, args ...any) *Error {
+	return &Error{Kind: kind, Text: fmt.Sprintf(format, args...)}
+}
+
+func (e *Error) after(wait time.Duration) *Error {
+	e.Retry = wait
+	return e
+}
+
+// wire is the error as a client gets it. An error that is none of ours is logged, and
+// told as Internal without its words.
+func (a *Agent) wire(call string, err error) error {
+	var ours *Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &ours):
+	case errors.Is(err, context.Canceled):
+		return connect.NewError(connect.CodeCanceled, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		ours = refuse(Busy, "the peer did not manage this in time; try again").after(time.Second)
+	case errors.As(err, new(*connect.Error)): // of the protocol: the client went away, a write failed
+		return err
+	default:
+		a.log.Error("a call failed", "call", call, "err", err)
+		ours = refuse(Internal, "the agent failed; its log says more")
+	}
+	out := connect.NewError(codes[ours.Kind], ours)
+	detail, err := connect.NewErrorDetail(&v1.ErrorDetail{
+		Kind: string(ours.Kind), Reason: ours.Reason, RetryAfterMs: uint64(ours.Retry.Milliseconds()),
+	})
+	if err != nil {
+		panic(fmt.Sprintf("an error detail does not marshal: %v", err)) // three plain fields
+	}
+	out.AddDetail(detail)
+	return out
+}
