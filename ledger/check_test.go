@@ -63,18 +63,16 @@ func register(tx *types.Transaction, change func(*types.RegisterPeer)) {
 	tx.Records[1] = r
 }
 
-func TestInvalid(t *testing.T) {
-	chain, params := types.Hash{1, 2, 3}, &types.LocalParams
-	valid, resign := sample(t, chain)
-	if err := Check(chain, params, valid); err != nil {
-		t.Fatalf("the sample is not valid: %v", err)
-	}
+// spoilt is a way to make the sample invalid, the kind that it then is and where.
+type spoilt struct {
+	kind  Kind
+	where string
+	spoil func(*types.Transaction)
+}
+
+func spoiltWays(t testing.TB, resign func(*types.Transaction)) []spoilt {
 	noKey := types.Key(slices.Repeat([]byte{0xff}, 32))
-	rows := []struct {
-		kind  Kind
-		where string
-		spoil func(*types.Transaction)
-	}{
+	return []spoilt{
 		{NoInputs, "inputs", func(tx *types.Transaction) { tx.Inputs, tx.Reveals = nil, nil }},
 		{RepeatedInput, "inputs[1]", func(tx *types.Transaction) { tx.Inputs[1].Position = 3 }},
 		{ZeroValue, "outputs[1]", func(tx *types.Transaction) { tx.Outputs[1].Value = 0; tx.Fee += 10_000 }},
@@ -135,8 +133,16 @@ func TestInvalid(t *testing.T) {
 			register(tx, func(r *types.RegisterPeer) { r.Peer = priv(3).Public() })
 		}},
 	}
+}
+
+func TestInvalid(t *testing.T) {
+	chain, params := types.Hash{1, 2, 3}, &types.LocalParams
+	valid, resign := sample(t, chain)
+	if err := Check(chain, params, valid); err != nil {
+		t.Fatalf("the sample is not valid: %v", err)
+	}
 	covered := make(map[Kind]bool)
-	for _, row := range rows {
+	for _, row := range spoiltWays(t, resign) {
 		tx := cloneTx(t, valid)
 		row.spoil(tx)
 		err := Check(chain, params, tx)
@@ -218,8 +224,16 @@ func TestMutations(t *testing.T) {
 		if _, _, err := CheckEncoded(chain, params, bad); err == nil {
 			t.Fatalf("valid: %x", bad)
 		}
-		if p, err := Parse(chain, params, bad); err == nil { // Apply takes what is not signed, too
-			m.Apply(m.batch(p.Tx))
+	}
+	fit := pay(1, 1000, priv(2).Public(), priv(101).Public(), m.input(0))
+	fit.Records = tx.Records
+	fit.Reveals = []types.Reveal{{Inner: priv(0).Public(), Leaf: types.Leaf{Threshold: 1, Keys: []types.Key{priv(0).Public()}, Older: 1}, Signers: 1}}
+	raw = fit.Encode()
+	for range 1000 { // Apply stands what no signature keeps from being changed
+		bad := slices.Clone(raw)
+		bad[r.IntN(len(bad))] ^= 1 << r.IntN(8)
+		if tx, err := types.DecodeTransaction(bad); err == nil && checkValues(params, tx, len(bad)) == nil && checkRecords(tx) == nil {
+			m.Apply(m.batch(tx))
 		}
 	}
 }

@@ -178,7 +178,8 @@ func commitKeys(s *State, c *Changes, t *Trees, w *Writes) (err error) {
 		changes = append(changes, trie.Change{Path: types.KeyPath(lock), Value: types.KeyLeaf(logState(f))})
 	}
 	slices.SortFunc(w.KeyLogs, func(a, b KeyLog) int { return bytes.Compare(a.Lock[:], b.Lock[:]) })
-	s.KeysRoot, w.Keys, err = update(t.Keys, s.KeysRoot, changes)
+	w.Keys, err = trie.Update(t.Keys, s.KeysRoot, changes)
+	s.KeysRoot = w.Keys.Root
 	return wrap(err, "commit keys")
 }
 
@@ -202,7 +203,8 @@ func commitNames(s *State, c *Changes, t *Trees, w *Writes) (err error) {
 		changes = append(changes, trie.Change{Path: types.NamePath(name), Value: types.NameLeaf(&state)})
 	}
 	slices.SortFunc(w.Stories, func(a, b Story) int { return cmp.Compare(a.State.Name, b.State.Name) })
-	s.NamesRoot, w.Names, err = update(t.Names, s.NamesRoot, changes)
+	w.Names, err = trie.Update(t.Names, s.NamesRoot, changes)
+	s.NamesRoot = w.Names.Root
 	return wrap(err, "commit names")
 }
 
@@ -211,13 +213,9 @@ func commitPeers(s *State, c *Changes, t *Trees, w *Writes) (err error) {
 	for i := range c.Peers {
 		changes[i] = trie.Change{Path: types.PeerPath(c.Peers[i].Peer), Value: types.PeerLeaf(&c.Peers[i])}
 	}
-	s.PeersRoot, w.Peers, err = update(t.Peers, s.PeersRoot, changes)
+	w.Peers, err = trie.Update(t.Peers, s.PeersRoot, changes)
+	s.PeersRoot = w.Peers.Root
 	return wrap(err, "commit peers")
-}
-
-func update(r trie.Reader, root types.Hash, changes []trie.Change) (types.Hash, trie.Result, error) {
-	w, err := trie.Update(r, root, changes)
-	return w.Root, w, err
 }
 
 func logState(f tlog.Frontier) types.LogState {
