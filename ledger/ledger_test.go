@@ -350,3 +350,28 @@ func FuzzDecodeState(f *testing.F) {
 		}
 	})
 }
+
+func TestDecodeState(t *testing.T) {
+	good := newMemory(t, testGenesis(1)).state.Encode()
+	change := func(at int, to byte) []byte {
+		b := slices.Clone(good)
+		b[at] = to
+		return b
+	}
+	for _, row := range []struct {
+		name string
+		kind types.DecodeKind
+		data []byte
+	}{
+		{"short", types.Truncated, good[:len(good)-1]},
+		{"long", types.Trailing, append(slices.Clone(good), 0)},
+		{"height", types.NotCanonical, change(32, 0xff)},
+		{"time", types.NotCanonical, change(72, 0xff)},
+		{"fees", types.NotCanonical, change(len(good)-1, 1)},
+		{"supply", types.NotCanonical, change(len(good)-24, 0xff)},
+	} {
+		if _, err := DecodeState(row.data); !types.IsDecodeKind(err, row.kind) {
+			t.Errorf("%s: want %q, got %v", row.name, row.kind, err)
+		}
+	}
+}
