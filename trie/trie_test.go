@@ -353,7 +353,7 @@ func TestErrorKinds(t *testing.T) {
 	two := []Change{{in, root}, {crowded(1), root}, {in, types.Hash{}}}
 	strange := lying{m, NodeID{}.child(0), Node{Prefix: NodeID{256, crowded(1)}, Value: root}}
 	shallow := lying{m, NodeID{}.child(0), Node{Left: root, Right: root}}
-	deep := lying{m, NodeID{}, Node{Prefix: NodeID{Len: 300}}}
+	deep := lying{m, NodeID{}.child(0), Node{Prefix: NodeID{Len: 300}}}
 	older := lying{m, NodeID{}, Node{Prefix: NodeID{}, Left: root, Right: root}}
 	zero := crowded(0)
 	rows := []struct {
@@ -426,6 +426,7 @@ func TestDecodeErrors(t *testing.T) {
 		"proof: more than there":  {prf([]byte{1, 0, 9, 0}), types.TooLong},
 		"proof: order":            {prf(edit(proof.Encode(), 3, 3)), types.NotCanonical},
 		"proof: empty with way":   {prf(edit(proof.Encode()[:3+66], 0, 0)), types.NotCanonical},
+		"proof: zero sibling":     {prf(append([]byte{1, 0, 1, 0}, append(make([]byte, 32), h[:]...)...)), types.NotCanonical},
 		"proof: no value":         {prf(make([]byte, 1)), types.Truncated},
 		"proof: zero value":       {prf(append([]byte{1, 0, 0}, make([]byte, 32)...)), types.NotCanonical},
 		"proof: trailing":         {prf(append(proof.Encode(), 0)), types.Trailing},

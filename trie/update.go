@@ -169,10 +169,10 @@ func (b *batch) inside(old subtree, changes []Change) (subtree, error) {
 	return s, err
 }
 
-// build is the subtree of new paths alone.
+// build is the subtree of new paths alone. Changes that take out what is not there go unheeded; nobody
+// looks at these changes again, so they may be moved.
 func (b *batch) build(changes []Change) (subtree, error) {
-	changes = slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Value.IsZero() })
-	return b.fresh(changes)
+	return b.fresh(slices.DeleteFunc(changes, func(c Change) bool { return c.Value.IsZero() }))
 }
 
 func (b *batch) fresh(changes []Change) (subtree, error) {
