@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"charter/forest"
 	"charter/sig"
+	"charter/tlog"
+	"charter/trie"
 	"charter/types"
 )
 
@@ -196,16 +199,16 @@ func TestRename(t *testing.T) {
 	}
 }
 
-// broken is a View of which one method fails.
+// broken is a chain whose every read fails after the first few.
 type broken struct {
 	*Memory
-	what string
+	left *int
 }
 
 var errDisk = errors.New("disk")
 
-func (b broken) fail(what string) error {
-	if b.what == what {
+func (b broken) fail() error {
+	if *b.left--; *b.left < 0 {
 		return errDisk
 	}
 	return nil
@@ -213,43 +216,83 @@ func (b broken) fail(what string) error {
 
 func (b broken) Output(p uint64) (*types.OutputState, error) {
 	s, _ := b.Memory.Output(p)
-	return s, b.fail("output")
+	return s, b.fail()
 }
 
 func (b broken) Event(h types.Hash) (*types.Event, error) {
 	v, _ := b.Memory.Event(h)
-	return v, b.fail("event")
+	return v, b.fail()
 }
 
 func (b broken) Peer(k types.Key) (*types.PeerState, error) {
 	p, _ := b.Memory.Peer(k)
-	return p, b.fail("peer")
+	return p, b.fail()
 }
 
 func (b broken) Peers() ([]types.PeerState, error) {
 	p, _ := b.Memory.Peers()
-	return p, b.fail("peers")
+	return p, b.fail()
 }
 
 func (b broken) Holder(n string) (types.Key, error) {
 	k, _ := b.Memory.Holder(n)
-	return k, b.fail("holder")
+	return k, b.fail()
 }
 
+type brokenForest struct {
+	forest.Reader
+	broken
+}
+
+func (b brokenForest) Node(level uint8, index uint64) (types.Hash, error) {
+	h, _ := b.Reader.Node(level, index)
+	return h, b.fail()
+}
+
+type brokenTrie struct {
+	trie.Reader
+	broken
+}
+
+func (b brokenTrie) Node(id trie.NodeID) (trie.Node, error) {
+	n, _ := b.Reader.Node(id)
+	return n, b.fail()
+}
+
+func (b broken) Trees() *Trees {
+	t := b.Memory.Trees()
+	return &Trees{
+		Outputs: brokenForest{t.Outputs, b}, Keys: brokenTrie{t.Keys, b}, Names: brokenTrie{t.Names, b}, Peers: brokenTrie{t.Peers, b},
+		KeyLog: func(types.Key) (tlog.Frontier, error) { return tlog.Frontier{}, b.fail() },
+		Story:  func(string) (tlog.Frontier, error) { return tlog.Frontier{}, b.fail() },
+	}
+}
+
+// Whichever read it is that fails, the error is passed on, and nothing is made of half a
+// batch.
 func TestWorldErrors(t *testing.T) {
-	m := newMemory(t, testGenesis(1))
+	m := newMemory(t, testGenesis(2))
 	tx := pay(1, 500, priv(4).Public(), priv(100).Public(), m.input(0))
 	tx.Records = []types.Record{types.RegisterPeer{Peer: priv(50).Public(), Name: "b", Address: "b:2", Reward: priv(4).Public()}}
-	for _, what := range []string{"output", "event", "peer", "holder"} {
-		if _, err := Apply(broken{m, what}, m.state, m.batch(tx)); !errors.Is(err, errDisk) {
-			t.Errorf("%s: %v", what, err)
+	batch := m.batch(tx)
+	reads := 0
+	for done := false; !done; reads++ {
+		left := reads
+		b := broken{m, &left}
+		over := NewOverlay(b, m.state)
+		c, err := over.Apply(batch)
+		if err == nil {
+			_, err = over.TakeSnapshot(batch.Height)
+		}
+		if err == nil {
+			_, _, err = Commit(m.state, c, b.Trees())
+		}
+		if done = left >= 0; done != (err == nil) || !done && !errors.Is(err, errDisk) {
+			t.Fatalf("failing from read %d on: %v", reads, err)
 		}
 	}
-	if _, err := TakeSnapshot(broken{m, "peers"}, m.state, 1); !errors.Is(err, errDisk) {
-		t.Errorf("peers: %v", err)
-	}
-	if _, err := Apply(broken{m, ""}, m.state, m.batch(tx)); err != nil {
-		t.Error(err)
+	if reads < 15 {
+		t.Errorf("%d reads only", reads)
 	}
 }
 
@@ -277,6 +320,7 @@ func TestPanics(t *testing.T) {
 		"height again":   func() { m.Apply(&Batch{Height: 0, Time: m.state.Time}) },
 		"time goes back": func() { m.Apply(past) },
 		"skewed changes": func() { Commit(m.state, &skewed, m.Trees()) },
+		"old checkpoint": func() { (&State{Height: 2}).Checkpoint(1) },
 		"other changes":  func() { Commit(m.state, &elsewhere, m.Trees()) },
 	} {
 		func() {

@@ -226,6 +226,9 @@ func logState(f tlog.Frontier) types.LogState {
 // multiple of CheckpointEvery, not below the height of s. It may be above: heights of no
 // anchor change nothing.
 func (s *State) Checkpoint(height uint64) *types.Checkpoint {
+	if height < s.Height {
+		panic(fmt.Sprintf("ledger: checkpoint of height %d of a state of height %d", height, s.Height))
+	}
 	return &types.Checkpoint{
 		Chain: s.Chain, Height: height, Anchor: s.Anchor, Time: s.Time,
 		Events: s.Events.Size(), EventsRoot: s.Events.Root(),
