@@ -1,0 +1,201 @@
+package gossip
+
+import (
+	"fmt"
+	"time"
+
+	"charter/types"
+)
+
+// span is how far a catch-up is.
+type span struct{ From, At, To uint64 }
+
+// checkBehind begins to catch up when a peer is far above us, or somewhat above us for a
+// while with us unmoved.
+func (g *Gossip) checkBehind() {
+	top, _ := g.cfg.Chain.Heights()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	best := g.best()
+	if g.running || best == nil || g.ctx.Err() != nil {
+		return
+	}
+	far := best.status.Top > top+behindBy
+	if !far && (best.stuck < stuckStatuses || best.status.Top <= top) {
+		return
+	}
+	g.running = true
+	best.stuck = 0
+	g.spawn(func() { g.catchUp(far) })
+}
+
+// best is the connected peer that is highest, among those whose height is believed.
+func (g *Gossip) best() (best *peer) {
+	now := time.Now()
+	for _, p := range g.peers {
+		if p.link != nil && now.After(p.doubted) && (best == nil || p.status.Top > best.status.Top) {
+			best = p
+		}
+	}
+	return best
+}
+
+// catchUp pulls ranges of heights until nobody is far above us. It asks one peer at a time,
+// the highest, and goes on with another where one fails; while the chain takes in one batch
+// the next is on its way.
+func (g *Gossip) catchUp(far bool) {
+	top, _ := g.cfg.Chain.Heights()
+	if far {
+		g.setSyncing(true)
+		g.log.Info("catching up", "from", top)
+	}
+	// A pass ends where its peer has no more. As long as passes lead on, more follow.
+	for g.pass() && far && g.farBehind() {
+	}
+	if far {
+		g.setSyncing(false)
+		now, _ := g.cfg.Chain.Heights()
+		g.log.Info("caught up", "from", top, "to", now)
+	}
+	g.mu.Lock()
+	g.running, g.span = false, span{}
+	g.mu.Unlock()
+}
+
+func (g *Gossip) setSyncing(on bool) {
+	g.mu.Lock()
+	g.syncing = on
+	g.mu.Unlock()
+	g.cfg.Chain.SetSyncing(on)
+}
+
+func (g *Gossip) farBehind() bool {
+	top, _ := g.cfg.Chain.Heights()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	best := g.best()
+	return best != nil && best.status.Top > top+closeBy
+}
+
+// pass pulls from a little below the own top to the end of what a peer has. It reports
+// whether another pass may bring more: this one led higher, or another peer may do better.
+func (g *Gossip) pass() bool {
+	top, _ := g.cfg.Chain.Heights()
+	from := max(top, overlap) - overlap + 1
+	var (
+		source    *link
+		claim     uint64
+		last      = top // greatest height received
+		delivered = make(chan error, 1)
+	)
+	delivered <- nil
+	settle := func() error {
+		err := <-delivered
+		delivered <- nil
+		return err
+	}
+	for {
+		g.mu.Lock()
+		if p := g.best(); p == nil {
+			source = nil
+		} else if source == nil || source.peer.link != source {
+			source, claim = p.link, p.status.Top
+		}
+		if source != nil {
+			g.span = span{top, from, max(claim, from)}
+		}
+		g.mu.Unlock()
+		if source == nil {
+			settle()
+			return false
+		}
+		b, err := g.pullRange(source, from)
+		if err != nil {
+			g.doubt(source.peer)
+			source = nil
+			continue
+		}
+		for _, x := range b.Blocks {
+			last = max(last, x.Height)
+		}
+		if err := <-delivered; err != nil {
+			delivered <- nil
+			g.doubt(source.peer)
+			return true // from our own top once more, and from somebody else
+		}
+		key := source.peer.Key
+		g.tasks.Go(func() { delivered <- g.deliver(key, b.Blocks) })
+		if b.Next == 0 {
+			break
+		}
+		from = b.Next
+	}
+	if err := settle(); err != nil {
+		g.doubt(source.peer)
+		return true
+	}
+	if last < claim {
+		g.doubt(source.peer)
+		g.charge(source.peer.Key, scoreShort, fmt.Sprintf("claims height %d and gives blocks up to %d", claim, last))
+	}
+	if g.settled(top, last) {
+		g.believe(source.peer)
+	} else {
+		g.doubt(source.peer)
+	}
+	return true
+}
+
+// settled waits until the chain has taken in what it was given, and reports whether its
+// height has risen.
+func (g *Gossip) settled(before, last uint64) bool {
+	end := time.Now().Add(g.timing.Settle)
+	top, _ := g.cfg.Chain.Heights()
+	for last > before && top < last && time.Now().Before(end) && sleep(g.ctx, g.timing.Settle/300) {
+		top, _ = g.cfg.Chain.Heights()
+	}
+	return top > before
+}
+
+// doubt takes a peer out of the sources for a while, twice as long each time in a row.
+func (g *Gossip) doubt(p *peer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p.doubts++
+	p.doubted = time.Now().Add(backoff(g.timing.Doubt, p.doubts, g.timing.BanMax))
+}
+
+func (g *Gossip) believe(p *peer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p.doubts = 0
+}
+
+// pullRange asks for a batch of blocks from a height on, and checks that it is one.
+func (g *Gossip) pullRange(l *link, from uint64) (batch, error) {
+	m, err := g.request(l, getRangeMessage(from))
+	if err != nil {
+		return batch{}, err
+	}
+	b, err := decodeBatch(m.Data, g.cfg.ChainID)
+	if err != nil || m.Kind != kindBlocks {
+		err = fmt.Errorf("reply of kind %d: %w", m.Kind, err)
+		g.garbage(l.peer.Key, err)
+		return batch{}, err
+	}
+	g.count(&g.stats.Ranges, 1)
+	g.count(&g.stats.Ranged, len(b.Blocks))
+	at := from
+	for _, x := range b.Blocks {
+		if x.Height < at {
+			at = types.MaxHeight + 1
+			break
+		}
+		at = x.Height
+	}
+	if at > types.MaxHeight || b.Next != 0 && (b.Next <= from || b.Next < at || len(b.Blocks) == 0) {
+		g.charge(l.peer.Key, scoreUnasked, errUnasked.Error())
+		return batch{}, errUnasked
+	}
+	return b, nil
+}
