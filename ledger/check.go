@@ -213,13 +213,12 @@ func checkValues(params *types.Params, tx *types.Transaction, size int) error {
 }
 
 // checkReveals checks what can be checked of leaves without state. Their times are for
-// Apply.
+// Apply, and that no key is chosen that is not there is for SigningKeys.
 func checkReveals(tx *types.Transaction) error {
 	for i, r := range tx.Reveals {
 		where := fmt.Sprintf("reveals[%d]", i)
-		n, chosen := len(r.Leaf.Keys), bits.OnesCount16(r.Signers)
-		if r.Signers>>n != 0 || chosen != int(r.Leaf.Threshold) {
-			return invalid(WrongSigners, where, "bits %b choose %d of %d keys, the threshold is %d", r.Signers, chosen, n, r.Leaf.Threshold)
+		if chosen := bits.OnesCount16(r.Signers); chosen != int(r.Leaf.Threshold) {
+			return invalid(WrongSigners, where, "%d keys are chosen, the threshold is %d", chosen, r.Leaf.Threshold)
 		}
 		if !r.Leaf.HashLock.IsZero() {
 			if got := PreimageHash(r.Preimage); got != r.Leaf.HashLock {

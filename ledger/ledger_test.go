@@ -320,6 +320,7 @@ func TestPanics(t *testing.T) {
 		"height again":   func() { m.Apply(&Batch{Height: 0, Time: m.state.Time}) },
 		"time goes back": func() { m.Apply(past) },
 		"skewed changes": func() { Commit(m.state, &skewed, m.Trees()) },
+		"sealed height":  func() { later := newMemory(t, testGenesis(1)); later.Checkpoint(5); later.Apply(m.batch(fine)) },
 		"old checkpoint": func() { (&State{Height: 2}).Checkpoint(1) },
 		"other changes":  func() { Commit(m.state, &elsewhere, m.Trees()) },
 	} {

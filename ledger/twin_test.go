@@ -272,8 +272,9 @@ func (d *drawn) input() types.Input {
 	return in
 }
 
+// time is about that of a batch not far off: often that very time, or next to it.
 func (d *drawn) time() types.Millis {
-	return d.m.state.Time + types.Millis(d.r.IntN(4000)-1000)
+	return d.m.state.Time + types.Millis(1000*(d.r.IntN(4)-1)+d.r.IntN(3)-1)
 }
 
 func (d *drawn) transaction() *types.Transaction {
@@ -321,7 +322,7 @@ func (d *drawn) conditions(tx *types.Transaction) {
 	case 2:
 		tx.Reveals = []types.Reveal{{Input: uint16(d.r.IntN(len(tx.Inputs))), Leaf: types.Leaf{After: d.time()}}}
 	case 3:
-		tx.Reveals = []types.Reveal{{Input: uint16(d.r.IntN(len(tx.Inputs))), Leaf: types.Leaf{Older: types.Millis(d.r.IntN(5000))}}}
+		tx.Reveals = []types.Reveal{{Input: uint16(d.r.IntN(len(tx.Inputs))), Leaf: types.Leaf{Older: types.Millis(1000*d.r.IntN(5) + d.r.IntN(3))}}}
 	case 4, 5:
 		peers, names := d.r.Perm(8), d.r.Perm(9)
 		for i := range 1 + d.r.IntN(2) { // no peer and no name twice, as Parse has it
