@@ -39,7 +39,8 @@ type Made struct {
 // Verdict is what a file proves.
 type Verdict struct {
 	Chain       types.Hash   `json:"chain"`
-	Transaction types.Hash   `json:"transaction"` // id
+	Transaction types.Hash   `json:"transaction"` // id; of a payout, its PayoutID
+	Payout      bool         `json:"payout"`      // a peer was paid its fees; no transaction did
 	Applied     bool         `json:"applied"`     // else it was rejected
 	Reason      string       `json:"reason"`      // why it was rejected, "" if applied
 	Height      uint64       `json:"height"`      // of the anchor that ordered it
@@ -92,7 +93,7 @@ func (f *File) Verify(trust Trusted, document *types.Hash) (*Verdict, error) {
 	}
 	v := &Verdict{
 		Chain: f.Chain, Transaction: happened.Event.Transaction, Applied: happened.Event.Kind != types.Rejected,
-		Reason: happened.Event.Reason.String(), Height: happened.Event.Height, Time: happened.Event.Time,
+		Payout: happened.Event.Kind == types.Payout, Reason: happened.Event.Reason.String(), Height: happened.Event.Height, Time: happened.Event.Time,
 		Checkpoint: now.ID, CheckpointHeight: cp.Height, CheckpointTime: cp.Time, Pinned: now.ID == trust.ID,
 	}
 	if !v.Pinned {
@@ -174,6 +175,8 @@ func (v *Verdict) Sentence() string {
 		s = fmt.Sprintf("%s notarised %s, by transaction %s", v.documents(), at, v.Transaction)
 	case len(v.Outputs) > 0:
 		s = fmt.Sprintf("Transaction %s was applied %s, and made %s", v.Transaction, at, v.made())
+	case v.Payout:
+		s = fmt.Sprintf("Payout %s of a peer's fees was made %s", v.Transaction, at)
 	default:
 		s = fmt.Sprintf("Transaction %s was applied %s", v.Transaction, at)
 	}

@@ -336,3 +336,5 @@ func (w *world) file(p *Event, at uint64, outputs ...*Output) *File {
 	}
 	return f
 }
+
+func tlogLeaf(ev *types.Event) types.Hash { return tlog.LeafHash(ev.Encode()) }
