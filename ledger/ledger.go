@@ -9,11 +9,13 @@
 //
 //	bytes ── Parse ──► Parsed ── Verify ──► fit to be carried in a block
 //
-//	        View ──┐
-//	Batch, State ──┴─► Apply ──► Changes ──┐
-//	     a height ───► Snapshot ► Changes ─┤
-//	                          State, Trees ┴─► Commit ──► State, Writes
-//	                                                        └─► Checkpoint
+//	 View, State ──┬──────────────┐
+//	       Batch ──┴─► Apply      │
+//	      height ───────│─────────┴─► TakeSnapshot
+//	                    └─► Changes ◄──────┘
+//	                           │
+//	        State, Trees ──────┴─► Commit ──► State, Writes
+//	                                            └─► Checkpoint
 //
 // Overlay is a state that is not kept: Apply works on one, and a view of what is not final
 // yet is one. Memory keeps everything in maps, for tests, simulation and small uses.
