@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"log/slog"
 	"math/rand/v2"
@@ -15,7 +14,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // FS is where a store keeps its files.
@@ -30,11 +28,11 @@ func (f *FS) Crash(percent int, rng *rand.Rand) *FS {
 	return &FS{f.vfs.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rng})}
 }
 
-// stop is how a failing disk ends a store. The engine believes that Logger.Fatalf does not
-// return, and panics or waits for ever with its locks held where it cannot go on. So each
-// of its writes runs in a goroutine of its own, that nobody waits for once the store has
-// stopped; and after the first failure its file system refuses to write, so that whatever the
-// engine still does in the background the disk stays as it was.
+// stop is how a failing disk ends a store. The engine takes the process down where a write
+// fails (Logger.Fatalf, or a panic that cannot be caught), so it never learns of it: the call into the
+// file system that fails does not return, nor does any write after it. What the engine still has in
+// memory stays there, the disk is as by a crash at that moment, and nobody hangs, because whatever may
+// write runs in a goroutine of its own, that is not waited for once the store has stopped.
 type stop struct {
 	dir   string
 	once  sync.Once
@@ -58,30 +56,92 @@ func (s *stop) err() error {
 	return nil
 }
 
-func (s *stop) guardFS(under vfs.FS) vfs.FS {
-	return errorfs.Wrap(under, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if s.cause.Load() != nil && op.Kind != errorfs.OpFileClose && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
-			return s.err()
-		}
-		return nil
-	}))
+// write passes on the result of a write, or does not return.
+func (s *stop) write(err error) error {
+	if err != nil {
+		s.fail(err)
+	}
+	if s.cause.Load() != nil {
+		select {}
+	}
+	return nil
 }
 
-// run does f, which may panic or never return once the disk has failed.
+// guardFS is a file system whose writes go through stop.write.
+type guardFS struct {
+	vfs.FS
+	stop *stop
+}
+
+func (g guardFS) Unwrap() vfs.FS { return g.FS }
+
+func (g guardFS) guard(f vfs.File, err error) (vfs.File, error) {
+	return guardFile{f, g.stop}, g.stop.write(err)
+}
+
+func (g guardFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.guard(g.FS.Create(name, c))
+}
+
+func (g guardFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	return g.guard(g.FS.OpenReadWrite(name, c, o...))
+}
+
+func (g guardFS) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return guardFile{f, g.stop}, nil
+}
+
+func (g guardFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.guard(g.FS.ReuseForWrite(oldname, newname, c))
+}
+
+func (g guardFS) Rename(oldname, newname string) error {
+	return g.stop.write(g.FS.Rename(oldname, newname))
+}
+
+func (g guardFS) Remove(name string) error {
+	g.stop.write(nil)
+	return g.FS.Remove(name)
+}
+
+// guardFile is an open file of a guardFS.
+type guardFile struct {
+	vfs.File
+	stop *stop
+}
+
+func (g guardFile) Write(p []byte) (int, error) {
+	g.stop.write(nil)
+	n, err := g.File.Write(p)
+	return n, g.stop.write(err)
+}
+
+func (g guardFile) WriteAt(p []byte, at int64) (int, error) {
+	g.stop.write(nil)
+	n, err := g.File.WriteAt(p, at)
+	return n, g.stop.write(err)
+}
+
+func (g guardFile) Sync() error     { return g.stop.write(g.File.Sync()) }
+func (g guardFile) SyncData() error { return g.stop.write(g.File.SyncData()) }
+
+func (g guardFile) SyncTo(length int64) (bool, error) {
+	full, err := g.File.SyncTo(length)
+	return full, g.stop.write(err)
+}
+
+// run does f, which may never return once the disk has failed. An error of f stops the store.
 func (s *stop) run(f func() error) error {
 	if err := s.err(); err != nil {
 		return err
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer func() {
-			if r := recover(); r != nil {
-				s.fail(fmt.Errorf("%v", r))
-				done <- s.err()
-			}
-		}()
-		err := f()
-		if err != nil {
+		if err := catch(f); err != nil {
 			s.fail(err)
 		}
 		done <- s.err()
@@ -92,6 +152,20 @@ func (s *stop) run(f func() error) error {
 	case <-s.done:
 		return s.err()
 	}
+}
+
+// catch is f with what it panics as its error.
+func catch(f func() error) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case error:
+			err = r
+		default:
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	return f()
 }
 
 // engineLog is the engine's logger.
@@ -111,7 +185,7 @@ func (l engineLog) Errorf(format string, args ...any) { l.Warn(fmt.Sprintf(forma
 func (l engineLog) Fatalf(format string, args ...any) {
 	err := fmt.Errorf(format, args...)
 	l.Error("storage failed", "error", err)
-	l.stop.fail(err)
+	l.stop.write(err)
 }
 
 // engine is one of a store's two databases.
@@ -122,21 +196,24 @@ type engine struct {
 
 // openEngine opens or creates a database. Errors that are not the operating system's are of
 // kind Damaged: the engine has many words for that.
-func (s *Store) openEngine(name string, memtable uint64) (e *engine, err error) {
+func (s *Store) openEngine(name string, memtable uint64) (*engine, error) {
 	opts := &pebble.Options{
 		FS: s.fs, Cache: s.cache, FormatMajorVersion: pebble.FormatValueSeparation,
 		Logger:       engineLog{s.opts.Logger.With("database", name), s.stop},
 		MemTableSize: memtable, MaxOpenFiles: 256, WALBytesPerSync: 1 << 20,
 	}
+	// What reads damaged data gets the error: that need not stop the store.
+	opts.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
+		s.opts.Logger.Error("storage is damaged", "database", name, "info", info.String())
+	}}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			err = s.refuse(Damaged, "database "+name, fmt.Errorf("%v", r))
-		}
-	}()
-	db, err := pebble.Open(s.path(name), opts)
+	var db *pebble.DB
+	err := catch(func() (err error) {
+		db, err = pebble.Open(s.path(name), opts)
+		return err
+	})
 	switch {
 	case err == nil:
 		return &engine{db, s.stop}, nil
@@ -144,7 +221,7 @@ func (s *Store) openEngine(name string, memtable uint64) (e *engine, err error) 
 		return nil, s.stop.err()
 	case isLocked(err):
 		return nil, s.refuse(InUse, "another process has database "+name+" open", err)
-	case isPathError(err) && !errors.Is(err, fs.ErrNotExist):
+	case isWorld(err):
 		return nil, fmt.Errorf("open database %s: %w", s.path(name), err)
 	default:
 		return nil, s.refuse(Damaged, "database "+name, err)

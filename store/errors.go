@@ -46,7 +46,7 @@ var kinds = map[Kind]struct{ what, next string }{
 	MustNotSign: {"must not sign", "put back the newest copy of all of the directory; if there is none, retire this key and start a peer with a new key in an empty directory. " +
 		"Do not delete files to get past this: a peer that signs twice at a height loses its standing"},
 	SignedTwice: {"signed before", "do not send it: this is a bug, or two processes sign with one key"},
-	Stopped:     {"stopped", "see to the disk (space, mount, health), then start again: what was acknowledged is there"},
+	Stopped:     {"stopped", "see to the disk (space, permissions, mount, health), then start again: what was acknowledged is there"},
 }
 
 // String is the kind in words.
@@ -105,3 +105,8 @@ func isLocked(err error) bool {
 }
 
 func isPathError(err error) bool { return errors.As(err, new(*fs.PathError)) }
+
+// isWorld reports whether err is of the operating system, and not that a file is missing.
+func isWorld(err error) bool {
+	return errors.As(err, new(syscall.Errno)) && !errors.Is(err, fs.ErrNotExist)
+}

@@ -67,7 +67,7 @@ type logStore struct {
 }
 
 func (s *Store) openLog() error {
-	e, err := s.openEngine("log", 16<<20)
+	e, err := s.openEngine("log", s.opts.memtable/2)
 	if err != nil {
 		return err
 	}

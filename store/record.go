@@ -101,79 +101,95 @@ func (f *signedFile) read() (newest Signed, ok bool, err error) {
 	return newest, ok, nil
 }
 
-// identify reads what the directory is, or says what a fresh one is, and opens the file of
-// the safety record.
-func (s *Store) identify() error {
+// A directory with the file CREATING is one whose creation a crash has cut short, before anything was
+// acknowledged: it is created again, from nothing. (The engine cannot open what it had half created.)
+const creating = "CREATING"
+
+// identify makes sure that the directory is a store of this chain and peer, which it has begun to
+// create if need be, and opens the file of the safety record.
+func (s *Store) identify() (fresh bool, err error) {
 	text, err := readFile(s.fs, s.path("STORE"))
-	fresh := errors.Is(err, fs.ErrNotExist)
-	switch {
-	case fresh:
-		if err := s.checkFresh(); err != nil {
-			return err
-		}
-	case err != nil:
-		return fmt.Errorf("read what the store is: %w", err)
-	default:
-		if err := s.checkIdentity(string(text)); err != nil {
-			return err
-		}
-		if _, err := s.fs.Stat(s.path("signed")); errors.Is(err, fs.ErrNotExist) {
-			return s.refuse(MustNotSign, "the file signed, the record of what the peer has signed, is missing", nil)
-		}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("read what the store is: %w", err)
+	}
+	fresh = err != nil || s.exists(creating)
+	if fresh {
+		err = s.prepare()
+	} else if err = s.checkIdentity(string(text)); err == nil && !s.exists("signed") {
+		err = s.refuse(MustNotSign, "the file signed, the record of what the peer has signed, is missing", nil)
+	}
+	if err != nil {
+		return false, err
 	}
 	f, err := s.fs.OpenReadWrite(s.path("signed"), vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return fmt.Errorf("open the safety record: %w", err)
+		return false, fmt.Errorf("open the safety record: %w", err)
 	}
 	s.log.signed = &signedFile{f, s.opts.Chain, s.opts.Peer}
-	if fresh {
-		return s.create()
+	if !fresh {
+		return false, nil
 	}
-	return nil
+	if r, ok, err := s.log.signed.read(); err != nil {
+		return false, err
+	} else if ok && r.Count > 0 {
+		return false, s.refuse(MustNotSign, fmt.Sprintf("the peer has signed %d times, up to height %d, and the blocks are gone", r.Count, r.Height), nil)
+	}
+	return true, s.log.signed.write(Signed{})
 }
 
-// checkFresh refuses a directory with other things in it than a creation that a crash cut
-// short leaves.
-func (s *Store) checkFresh() error {
+func (s *Store) exists(name string) bool {
+	_, err := s.fs.Stat(s.path(name))
+	return err == nil
+}
+
+// prepare begins to create a store in a directory that has no other things in it.
+func (s *Store) prepare() error {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
 		return fmt.Errorf("list the store's directory: %w", err)
 	}
 	slices.Sort(names)
+	begun := slices.Contains(names, creating)
 	for _, name := range names {
-		switch name {
-		case "LOCK", "STORE.new", "signed":
-		case "log", "state":
+		ours := name == "log" || name == "state" || name == "STORE"
+		switch {
+		case name == "LOCK" || name == "signed" || name == creating || ours && begun:
+		case ours:
 			return s.refuse(Damaged, "it has databases, and no file STORE that says whose", nil)
 		default:
 			return s.refuse(NotAStore, fmt.Sprintf("it holds %q", name), nil)
 		}
 	}
+	if err := s.writeFile(creating, ""); err != nil {
+		return err
+	}
+	for _, name := range []string{"log", "state"} {
+		if err := s.fs.RemoveAll(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("create the store: %w", err)
+		}
+	}
 	return nil
 }
 
-// create fills a fresh directory. The file STORE comes last: it says that all else is there.
-func (s *Store) create() error {
-	if r, ok, err := s.log.signed.read(); err != nil {
-		return err
-	} else if ok && r.Count > 0 {
-		return s.refuse(MustNotSign, fmt.Sprintf("the peer has signed %d times, up to height %d, and the blocks are gone", r.Count, r.Height), nil)
-	}
-	if err := s.log.signed.write(Signed{}); err != nil {
+// created ends a creation: what it was to make is there and durable.
+func (s *Store) created() error {
+	if err := s.writeFile("STORE", s.identity()); err != nil {
 		return err
 	}
-	f, err := s.fs.Create(s.path("STORE.new"), vfs.WriteCategoryUnspecified)
+	if err := errors.Join(s.fs.Remove(s.path(creating)), syncDir(s.fs, s.dir)); err != nil {
+		return fmt.Errorf("create the store: %w", err)
+	}
+	return nil
+}
+
+// writeFile makes a small file, durable.
+func (s *Store) writeFile(name, text string) error {
+	f, err := s.fs.Create(s.path(name), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return fmt.Errorf("create the store: %w", err)
 	}
-	_, err = f.Write([]byte(s.identity()))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("create the store: %w", err)
-	}
-	if err := s.fs.Rename(s.path("STORE.new"), s.path("STORE")); err != nil {
-		return fmt.Errorf("create the store: %w", err)
-	}
-	if err := syncDir(s.fs, s.dir); err != nil {
+	_, err = f.Write([]byte(text))
+	if err := errors.Join(err, f.Sync(), f.Close(), syncDir(s.fs, s.dir)); err != nil {
 		return fmt.Errorf("create the store: %w", err)
 	}
 	return nil

@@ -101,7 +101,7 @@ type stateStore struct {
 }
 
 func (s *Store) openState() error {
-	e, err := s.openEngine("state", 32<<20)
+	e, err := s.openEngine("state", s.opts.memtable)
 	if err != nil {
 		return err
 	}

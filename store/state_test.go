@@ -201,7 +201,7 @@ func TestStateAgreesWithTwin(t *testing.T) {
 			if w.rng.IntN(4) == 0 {
 				b = nil // an empty height
 			}
-			pinned := s.Snapshot()
+			pinned := must(s.Snapshot())
 			if c := w.apply(t, s, height, b); c != nil {
 				w.learn(c)
 			}

@@ -5,6 +5,7 @@
 // has, and that nothing is signed twice, and knows no rule besides.
 //
 //	DIR/STORE    what this directory is: format, chain, peer. Text, written once
+//	DIR/CREATING there while the store is being created
 //	DIR/LOCK     held while a process has the store open
 //	DIR/signed   second copy of the safety record, outside the engine (record.go)
 //	DIR/log/     blocks, own signatures, waiting transactions (log.go)
@@ -52,6 +53,8 @@ type Options struct {
 	FS     *FS          // nil is the disk
 	Logger *slog.Logger // nil is none
 	Cache  int64        // bytes of cached disk blocks; 0 is DefaultCache
+
+	memtable uint64 // bytes before a database writes a table; tests want it small
 }
 
 // DefaultCache is the bytes of cache if none are given.
@@ -75,37 +78,54 @@ type Store struct {
 // Open opens the store in dir, or creates it in a directory that is empty or not there. An
 // *Error says what is wrong and what to do: InUse, NotAStore, UnknownFormat, WrongChain, WrongPeer,
 // Damaged, or MustNotSign if the peer's own last signature is not among what was found.
-func Open(dir string, opts Options) (_ *Store, err error) {
+func Open(dir string, opts Options) (*Store, error) {
 	if opts.FS == nil {
 		opts.FS = &FS{vfs.Default}
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opts.memtable == 0 {
+		opts.memtable = 32 << 20
+	}
 	if opts.Cache == 0 {
 		opts.Cache = DefaultCache
 	}
 	s := &Store{dir: dir, opts: opts, stop: newStop(dir)}
-	s.fs = s.stop.guardFS(opts.FS.vfs)
-	defer func() {
-		if err != nil {
-			s.release()
-		}
-	}()
-	if err := s.claim(); err != nil {
+	s.fs = guardFS{opts.FS.vfs, s.stop}
+	refused := make(chan error, 1)
+	if err := s.stop.run(func() error {
+		refused <- s.open()
+		return nil
+	}); err != nil {
 		return nil, err
 	}
-	if err := s.identify(); err != nil {
-		return nil, err
-	}
-	s.cache = pebble.NewCache(opts.Cache)
-	if err := s.openLog(); err != nil {
-		return nil, err
-	}
-	if err := s.openState(); err != nil {
-		return nil, err
+	if err := <-refused; err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// open does the work of Open, and leaves it to Close to let go of what it has opened.
+func (s *Store) open() error {
+	if err := s.claim(); err != nil {
+		return err
+	}
+	fresh, err := s.identify()
+	if err != nil {
+		return err
+	}
+	s.cache = pebble.NewCache(s.opts.Cache)
+	if err := s.openLog(); err != nil {
+		return err
+	}
+	if err := s.openState(); err != nil {
+		return err
+	}
+	if fresh {
+		return s.created()
+	}
+	return nil
 }
 
 func (s *Store) path(name string) string { return s.fs.PathJoin(s.dir, name) }
@@ -139,13 +159,13 @@ func (s *Store) Close() (err error) {
 
 // release closes what is open, of a store that may be half opened.
 func (s *Store) release() (err error) {
-	if s.log.signed != nil {
-		err = s.log.signed.Close()
-	}
 	for _, e := range []*engine{s.state.engine, s.log.engine} {
 		if e != nil {
 			err = errors.Join(err, e.close())
 		}
+	}
+	if s.log.signed != nil {
+		err = errors.Join(err, s.log.signed.Close())
 	}
 	if s.cache != nil {
 		s.cache.Unref()

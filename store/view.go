@@ -38,12 +38,20 @@ type Snapshot struct {
 	snap *pebble.Snapshot
 }
 
-// Snapshot is the state as it is now, pinned.
-func (s *Store) Snapshot() *Snapshot {
-	s.state.mu.RLock()
-	defer s.state.mu.RUnlock()
-	snap := s.state.db.NewSnapshot()
-	return &Snapshot{View: View{s, snap, s.state.head}, snap: snap}
+// Snapshot is the state as it is now, pinned. The error is of kind Stopped.
+func (s *Store) Snapshot() (*Snapshot, error) {
+	p := new(Snapshot)
+	err := s.stop.run(func() error {
+		s.state.mu.RLock()
+		defer s.state.mu.RUnlock()
+		p.snap = s.state.db.NewSnapshot()
+		p.View = View{s, p.snap, s.state.head}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Close lets go of it. It may be called twice.
