@@ -141,7 +141,9 @@ func unwrapAddress(s string) ([]byte, bool) {
 // findSlip tries every single slip of a typist on s and gives the position, from 1, of the
 // one that explains it, with a sentence; or 0 and a sentence that says there is none.
 func findSlip(s string) (at int, sentence string) {
-	right := func(candidate string) bool { _, ok := unwrapAddress(candidate); return ok }
+	right := func(candidate string) bool {
+		return len(candidate) == AddressChars && strings.HasPrefix(candidate, addressStart) && residue(candidate) == bech32.VersionMConst
+	}
 	switch len(s) {
 	case AddressChars:
 		for i := range s {
@@ -172,6 +174,32 @@ func findSlip(s string) (at int, sentence string) {
 		}
 	}
 	return 0, "no single slip explains it; ask for it again"
+}
+
+// residue is BIP-173's checksum function over an address, which bech32 has too and keeps to
+// itself; a search needs it thousands of times. A character that no address has gives 0.
+func residue(s string) bech32.ChecksumConst {
+	chk := 1
+	step := func(v int) {
+		top := chk >> 25
+		chk = chk&0x1ffffff<<5 ^ v
+		for bit, g := range [...]int{0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3} {
+			if top>>bit&1 == 1 {
+				chk ^= g
+			}
+		}
+	}
+	for _, v := range [...]int{'c' >> 5, 'h' >> 5, 0, 'c' & 31, 'h' & 31} {
+		step(v)
+	}
+	for _, c := range []byte(s[len(addressStart):]) {
+		v := strings.IndexByte(bech32Chars, c)
+		if v < 0 {
+			return 0
+		}
+		step(v)
+	}
+	return bech32.ChecksumConst(chk)
 }
 
 // candidatesAt are the characters that may stand at a place of an address.

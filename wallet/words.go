@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -54,7 +55,7 @@ func ParseMnemonic(text string) (entropy [32]byte, err error) {
 	for i, word := range words {
 		n, ok := slices.BinarySearch(wordList, word)
 		if !ok {
-			return entropy, refuseAt(UnknownWord, i+1, "word %d, %q, is not in the list; the nearest is %q", i+1, word, nearestWord(word))
+			return entropy, refuseAt(UnknownWord, i+1, "word %d, %.20q, is not in the list; the nearest is %q", i+1, word, nearestWord(word))
 		}
 		for b := range bitsPerWord {
 			if n>>(bitsPerWord-1-b)&1 == 1 {
@@ -75,7 +76,13 @@ func nearestWord(word string) string {
 	if len(word) > 16 {
 		word = word[:16] // no word is longer than eight, so what comes behind tells nothing
 	}
-	return slices.MinFunc(wordList, func(a, b string) int { return distance(word, a) - distance(word, b) })
+	nearest, least := "", math.MaxInt
+	for _, w := range wordList {
+		if d := distance(word, w); d < least {
+			nearest, least = w, d
+		}
+	}
+	return nearest
 }
 
 // distance counts the letters to insert, delete, change, or swap with their neighbour, to
