@@ -118,14 +118,10 @@ func (l *logStore) highest(author types.Key) (height uint64, id types.Hash, err 
 
 // add puts a block into a batch, under the next sequence number.
 func (l *logStore) add(b *pebble.Batch, blk *Block, head *types.Block) error {
-	e := types.NewEncoder(make([]byte, 0, 64+len(blk.Header)+len(blk.Meta)))
-	e.Hash(blk.ID)
-	e.Bytes(blk.Header)
-	e.Bytes(blk.Meta)
 	seq, height := u64(l.next), u64(head.Height)
 	l.next++
 	err := errors.Join(
-		b.Set(key(logBlock, seq), e.Data(), nil),
+		b.Set(key(logBlock, seq), encodeBlock(blk), nil),
 		b.Set(key(logID, blk.ID[:]), seq, nil),
 		b.Set(key(logHeight, height, seq), blk.ID[:], nil),
 		b.Set(key(logAuthor, head.Author[:], height, seq), blk.ID[:], nil),
@@ -358,6 +354,15 @@ func (l *logStore) block(seq []byte) (Block, error) {
 	return b, err
 }
 
+// encodeBlock is a block without its payload and sequence number.
+func encodeBlock(b *Block) []byte {
+	e := types.NewEncoder(make([]byte, 0, 64+len(b.Header)+len(b.Meta)))
+	e.Hash(b.ID)
+	e.Bytes(b.Header)
+	e.Bytes(b.Meta)
+	return e.Data()
+}
+
 // decodeBlock reads a block without its payload.
 func decodeBlock(seq uint64, data []byte) (Block, error) {
 	d := types.NewDecoder("stored block", data)
@@ -464,12 +469,9 @@ func (l *logStore) enterPool(b *pebble.Batch, id types.Hash, raw []byte) error {
 	if old != nil { // there is nothing to write, and its sync to wait for
 		err = b.LogData(nil, nil)
 	} else {
-		e := types.NewEncoder(make([]byte, 0, 40+len(raw)))
-		e.Hash(id)
-		e.Bytes(raw)
 		place := u64(l.nextPool)
 		l.nextPool++
-		err = errors.Join(b.Set(key(logPool, place), e.Data(), nil), b.Set(key(logWaiting, id[:]), place, nil))
+		err = errors.Join(b.Set(key(logPool, place), Waiting{id, raw}.encode(), nil), b.Set(key(logWaiting, id[:]), place, nil))
 	}
 	if err != nil {
 		return err
@@ -515,6 +517,13 @@ func (s *Store) Pool() ([]Waiting, error) {
 		all = append(all, w)
 	}
 	return all, nil
+}
+
+func (w Waiting) encode() []byte {
+	e := types.NewEncoder(make([]byte, 0, 40+len(w.Raw)))
+	e.Hash(w.ID)
+	e.Bytes(w.Raw)
+	return e.Data()
 }
 
 func decodeWaiting(data []byte) (Waiting, error) {

@@ -282,7 +282,7 @@ func (b *Batch) AddCheckpoint(state *ledger.State, cp *types.Checkpoint) error {
 			return err
 		}
 	}
-	err = b.set(key(stateCheckpoint, u64(cp.Height)), append(u64(b.head.settled), cp.Encode()...))
+	err = b.set(key(stateCheckpoint, u64(cp.Height)), Checkpoint{cp, b.head.settled}.encode())
 	b.head.state, b.head.settled = state, b.head.events
 	return err
 }
@@ -294,7 +294,7 @@ func (b *Batch) Decide(height uint64, anchor types.Hash) error {
 		panic(fmt.Sprintf("store: height %d is decided, and %d is next", height, b.head.decided))
 	}
 	b.head.decided++
-	return b.set(key(stateDecided, u64(height)), append(anchor[:], u64(b.head.events)...))
+	return b.set(key(stateDecided, u64(height)), decided{anchor, b.head.events}.encode())
 }
 
 // SetBase puts in what consensus needs for a restart, in place of what was there.

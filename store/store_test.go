@@ -3,21 +3,13 @@ package store
 import (
 	"bytes"
 
-	"errors"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
 	"charter/types"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 var (
@@ -258,5 +250,3 @@ func TestPool(t *testing.T) {
 		}
 	})
 }
-
-var _ = []any{errors.Is, slog.New, rand.New, os.Stat, strings.Cut, vfs.Default, errorfs.Wrap}

@@ -89,6 +89,8 @@ type decided struct {
 	events uint64 // number of the next event behind the height
 }
 
+func (d decided) encode() []byte { return append(d.anchor[:], u64(d.events)...) }
+
 func decodeDecided(data []byte) (*decided, error) {
 	d := types.NewDecoder("decided height", data)
 	v := &decided{d.Hash("anchor"), d.U64("events")}
@@ -336,6 +338,8 @@ type Checkpoint struct {
 	*types.Checkpoint
 	First uint64 // number of the first event under it; Events says how many there are
 }
+
+func (c Checkpoint) encode() []byte { return append(u64(c.First), c.Checkpoint.Encode()...) }
 
 func decodeCheckpoint(data []byte) (*Checkpoint, error) {
 	d := types.NewDecoder("stored checkpoint", data)
