@@ -119,13 +119,13 @@ func controlOf(ctx context.Context) *http.ResponseController {
 }
 
 // jsonCodec is JSON for people: it refuses fields that do not exist, so that a mistyped one is not
-// passed over, and writes zeros and false.
+// passed over, and writes zeros and false, under the names of the schema.
 type jsonCodec struct{}
 
 func (jsonCodec) Name() string { return "json" }
 
 func (jsonCodec) Marshal(m any) ([]byte, error) {
-	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m.(proto.Message))
+	return protojson.MarshalOptions{EmitDefaultValues: true, UseProtoNames: true}.Marshal(m.(proto.Message))
 }
 
 func (jsonCodec) Unmarshal(b []byte, m any) error {

@@ -142,14 +142,15 @@ func (w *world) Transaction(id types.Hash) (Transaction, error) {
 func (w *world) KeyEvents(lock types.Key, from uint64, limit int) (events []types.KeyEvent, through uint64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, e := range w.keys {
+	for i := range w.keys {
+		e := &w.keys[i]
 		if e.Output.Lock != lock || e.Height < from {
 			continue
 		}
 		if len(events) >= limit && e.Height > events[len(events)-1].Height {
 			return events, events[len(events)-1].Height, w.fail
 		}
-		events = append(events, e)
+		events = append(events, *e)
 	}
 	return events, w.now.Final, w.fail
 }

@@ -201,9 +201,8 @@ func (a service) Watch(ctx context.Context, r *connect.Request[v1.WatchRequest],
 	}
 	defer release()
 	control := controlOf(ctx)
-	// The request is here, and the connection may stay for days, while each write must come
-	// through in time. Setting a deadline fails on dead connections only.
-	_ = control.SetReadDeadline(time.Time{})
+	// The stream may stay for days, while each write must come through in time. Setting a
+	// deadline fails on dead connections only.
 	deadline := func() { _ = control.SetWriteDeadline(time.Now().Add(a.limits.Timeout)) }
 	defer deadline() // for the error that ends the stream
 

@@ -2,10 +2,10 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
-	"net"
+	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +14,7 @@ import (
 	"connectrpc.com/connect"
 
 	v1 "charter/api/charter/v1"
+	"charter/api/charter/v1/charterv1connect"
 	"charter/types"
 )
 
@@ -271,28 +272,50 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Fatal(what)
 }
 
+// overHTTP runs a test with a client of HTTP/1.1, and of HTTP/2 without TLS.
+func overHTTP(t *testing.T, change func(*Limits), test func(*testing.T, *setup)) {
+	for _, two := range []bool{false, true} {
+		t.Run(fmt.Sprintf("http2=%v", two), func(t *testing.T) {
+			s := serve(t, change)
+			if two {
+				transport := &http.Transport{Protocols: new(http.Protocols)}
+				transport.Protocols.SetUnencryptedHTTP2(true)
+				t.Cleanup(transport.CloseIdleConnections)
+				s.client = charterv1connect.NewAgentClient(&http.Client{Transport: transport}, s.url)
+			}
+			test(t, s)
+		})
+	}
+}
+
 // Who asks for much and then reads nothing holds its watch for the write timeout, no longer.
 func TestWatchUnread(t *testing.T) {
-	s := serve(t, func(l *Limits) { l.Timeout = 100 * time.Millisecond })
-	events := make([]types.KeyEvent, 40_000) // some 20 MB in JSON: more than sockets buffer
-	for n := range events {
-		events[n] = made(key(5), 1, n)
-	}
-	s.publish(Update{Final: 1, Keys: events})
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	body := `{"locks":["` + key(5).String() + `"]}`
-	frame := enveloped(body)
-	request := "POST /charter.v1.Agent/Watch HTTP/1.1\r\nHost: x\r\nContent-Type: application/connect+json\r\nContent-Length: " +
-		strconv.Itoa(len(frame)) + "\r\n\r\n" + frame
-	if _, err := conn.Write([]byte(request)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the watch does not start", func() bool { return s.agent.clients.watches() == 1 })
-	eventually(t, "the watch does not end", func() bool { return s.agent.clients.watches() == 0 })
+	limits := func(l *Limits) { l.Timeout = 100 * time.Millisecond }
+	overHTTP(t, limits, func(t *testing.T, s *setup) {
+		events := make([]types.KeyEvent, 40_000) // some 13 MB: more than sockets and windows hold
+		for n := range events {
+			events[n] = made(key(5), 1, n)
+		}
+		s.publish(Update{Final: 1, Keys: events})
+		w := s.watch(t.Context(), &v1.WatchRequest{Locks: []string{key(5).String()}})
+		defer w.close()
+		eventually(t, "the watch does not start", func() bool { return s.agent.clients.watches() == 1 })
+		eventually(t, "the watch does not end", func() bool { return s.agent.clients.watches() == 0 })
+	})
+}
+
+// Who reads may stay for longer than any request may take.
+func TestWatchOutlivesTimeouts(t *testing.T) {
+	limits := func(l *Limits) { l.Timeout = 100 * time.Millisecond }
+	overHTTP(t, limits, func(t *testing.T, s *setup) {
+		w := s.watch(t.Context(), &v1.WatchRequest{})
+		defer w.close()
+		for start := time.Now(); time.Since(start) < 500*time.Millisecond; {
+			if slices.Contains(w.heartbeat(0), nil) {
+				t.Fatalf("broke off after %v: %v", time.Since(start), w.stream.Err())
+			}
+		}
+	})
 }
 
 // A watch leaves nothing behind, whoever ends it.
