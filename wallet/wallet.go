@@ -259,7 +259,11 @@ func (w *Wallet) fresh(p Purpose) (types.Key, error) {
 		run++
 	}
 	if run >= Gap || n >= maxEntries {
-		return types.Key{}, refuse(GapReached, "the last %d keys are out and nothing has been paid to them: with one more, restoring from the words could miss a payment", run)
+		what := "addresses: use one of them again"
+		if p == Change {
+			what = "keys for change: wait until one of the payments under way is settled"
+		}
+		return types.Key{}, refuse(GapReached, "nothing has come to the last %d %s (with one more, restoring from the words could miss a payment)", run, what)
 	}
 	return w.Keys().Lock(p, uint32(n)), nil
 }
@@ -371,6 +375,40 @@ func (w *Wallet) Flow(tx *types.Transaction) (spends, receives types.Amount) {
 		}
 	}
 	return spends, receives
+}
+
+// Direction is which way a transaction moves money, seen from the wallet.
+type Direction uint8
+
+const (
+	// Incoming: others pay.
+	Incoming Direction = iota
+	// Outgoing: the wallet pays others.
+	Outgoing
+	// Internal: the wallet pays itself, or only a fee.
+	Internal
+)
+
+// Summary is a transaction in one line: which way, how much without the fee, and the fee
+// if the wallet pays all of it.
+func (w *Wallet) Summary(tx *types.Transaction) (d Direction, amount, fee types.Amount) {
+	spends, receives := w.Flow(tx)
+	if spends == 0 {
+		return Incoming, receives, 0
+	}
+	if !slices.ContainsFunc(tx.Inputs, func(in types.Input) bool { return !w.ours(in.Output.Lock) }) {
+		fee = tx.Fee
+	}
+	if paid := fee + receives; spends > paid {
+		return Outgoing, spends - paid, fee
+	}
+	return Internal, receives, fee
+}
+
+// Unexplained are the wallet's outputs that no transaction of its history made: those of a
+// genesis, of a payout of fees, and after a restore all. Their State.Source is what to ask for.
+func (w *Wallet) Unexplained() []Owned {
+	return slices.DeleteFunc(w.Outputs(), func(o Owned) bool { return w.byID[o.State.Source] != nil })
 }
 
 // sum stops at the greatest amount. What is proven never comes there; an agent's word may.

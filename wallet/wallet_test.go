@@ -54,6 +54,22 @@ func TestPayment(t *testing.T) {
 	if got.Status != Applied || got.Event.Height != 1 || string(got.Proof) != "event proof" || got.Times[Final] == 0 {
 		t.Fatalf("ann's history: %+v", got)
 	}
+	for _, row := range []struct {
+		v           *Wallet
+		tx          *types.Transaction
+		d           Direction
+		amount, fee types.Amount
+	}{
+		{ann, paid.Tx, Outgoing, 7 * share, fee}, {bob, paid.Tx, Incoming, 7 * share, 0},
+		{ann, must(ann.Notarise(w.terms("doc"), types.Hash{1})).Tx, Internal, 0, 0},
+	} {
+		if d, amount, f := row.v.Summary(row.tx); d != row.d || row.d != Internal && (amount != row.amount || f != row.fee) {
+			t.Errorf("summary: %d, %s, fee %s", d, amount, f)
+		}
+	}
+	if got := bob.Unexplained(); len(got) != 2 || got[0].State.Source != w.genesis.ChainID() {
+		t.Errorf("bob has %d outputs that no transaction explains, want those of genesis", len(got))
+	}
 	if again := must(ann.Pay(w.terms("rent"), to, 7*share)); !bytes.Equal(again.Raw, paid.Raw) || again.Status != Applied {
 		t.Fatal("a retry after the end made another payment")
 	}
