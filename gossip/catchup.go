@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"charter/types"
@@ -40,9 +41,28 @@ func (g *Gossip) best() (best *peer) {
 	return best
 }
 
-// catchUp pulls ranges of heights until nobody is far above us. It asks one peer at a time,
-// the highest, and goes on with another where one fails; while the chain takes in one batch
-// the next is on its way.
+// anySource is a link to one of the highest peers, drawn anew for each batch: the load is
+// spread, and who answers in crumbs delays little.
+func (g *Gossip) anySource() (l *link) {
+	best := g.best()
+	if best == nil {
+		return nil
+	}
+	now, n := time.Now(), 0
+	for _, p := range g.peers {
+		if p.link == nil || now.Before(p.doubted) || p.status.Top+behindBy < best.status.Top {
+			continue
+		}
+		if n++; rand.IntN(n) == 0 {
+			l = p.link
+		}
+	}
+	return l
+}
+
+// catchUp pulls ranges of heights until nobody is far above us. It asks one peer at a time
+// and goes on with another where one fails; while the chain takes in one batch the next is
+// on its way.
 func (g *Gossip) catchUp(far bool) {
 	top, _ := g.cfg.Chain.Heights()
 	if far {
@@ -96,12 +116,8 @@ func (g *Gossip) pass() bool {
 	}
 	for {
 		g.mu.Lock()
-		if p := g.best(); p == nil {
-			source = nil
-		} else if source == nil || source.peer.link != source {
-			source, claim = p.link, p.status.Top
-		}
-		if source != nil {
+		if source = g.anySource(); source != nil {
+			claim = source.peer.status.Top
 			g.span = span{top, from, max(claim, from)}
 		}
 		g.mu.Unlock()
@@ -112,7 +128,6 @@ func (g *Gossip) pass() bool {
 		b, err := g.pullRange(source, from)
 		if err != nil {
 			g.doubt(source.peer)
-			source = nil
 			continue
 		}
 		for _, x := range b.Blocks {
@@ -146,13 +161,15 @@ func (g *Gossip) pass() bool {
 	return true
 }
 
-// settled waits until the chain has taken in what it was given, and reports whether its
-// height has risen.
+// settled waits until the chain has taken in what it was given, as long as that goes on, and
+// reports whether its height has risen.
 func (g *Gossip) settled(before, last uint64) bool {
-	end := time.Now().Add(g.timing.Settle)
 	top, _ := g.cfg.Chain.Heights()
-	for last > before && top < last && time.Now().Before(end) && sleep(g.ctx, g.timing.Settle/300) {
-		top, _ = g.cfg.Chain.Heights()
+	risen := time.Now()
+	for last > before && top < last && time.Since(risen) < g.timing.Settle && sleep(g.ctx, g.timing.Settle/300) {
+		if now, _ := g.cfg.Chain.Heights(); now > top {
+			top, risen = now, time.Now()
+		}
 	}
 	return top > before
 }
@@ -173,7 +190,7 @@ func (g *Gossip) believe(p *peer) {
 
 // pullRange asks for a batch of blocks from a height on, and checks that it is one.
 func (g *Gossip) pullRange(l *link, from uint64) (batch, error) {
-	m, err := g.request(l, getRangeMessage(from))
+	m, err := g.request(l, getRangeMessage(from), g.timing.Range)
 	if err != nil {
 		return batch{}, err
 	}

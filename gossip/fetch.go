@@ -184,7 +184,7 @@ func (g *Gossip) pull(l *link, ids []types.Hash) {
 
 // pullBlocks is the request and its reply, checked against what was asked.
 func (g *Gossip) pullBlocks(l *link, ids []types.Hash) (blocks []block, looked int, err error) {
-	m, err := g.request(l, getBlocksMessage(ids))
+	m, err := g.request(l, getBlocksMessage(ids), g.timing.Request)
 	if err != nil {
 		return nil, 0, err
 	}

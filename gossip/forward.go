@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"charter/transport"
 	"charter/types"
@@ -143,7 +144,7 @@ func (g *Gossip) forward(l *link, list []forward) {
 	for i, f := range list {
 		txs[i] = f.raw
 	}
-	m, err := g.request(l, txsMessage(txs))
+	m, err := g.request(l, txsMessage(txs), g.timing.Request)
 	var results []result
 	if err == nil {
 		if results, err = decodeResults(m.Data); err == nil && (m.Kind != kindResults || len(results) != len(list)) {
@@ -174,9 +175,9 @@ func (g *Gossip) failForwards(l *link, list []forward, why ForwardKind, detail s
 	}
 }
 
-// request asks the other side of a link, within the time for a reply.
-func (g *Gossip) request(l *link, m transport.Message) (transport.Message, error) {
-	ctx, cancel := context.WithTimeout(g.ctx, g.timing.Request)
+// request asks the other side of a link, and charges it for no reply in time.
+func (g *Gossip) request(l *link, m transport.Message, patience time.Duration) (transport.Message, error) {
+	ctx, cancel := context.WithTimeout(g.ctx, patience)
 	defer cancel()
 	reply, err := l.conn.Request(ctx, m)
 	g.count(&g.stats.BytesOut, len(m.Data))

@@ -171,7 +171,7 @@ func (g *Gossip) SetPeers(list []Peer) {
 	}
 	keep := make(map[types.Key]bool, len(list))
 	for _, p := range list {
-		if p.Key == g.cfg.Self || len(keep) == maxPeers {
+		if p.Key == g.cfg.Self || p.Key.IsZero() || len(keep) == maxPeers {
 			continue
 		}
 		keep[p.Key] = true

@@ -110,6 +110,7 @@ const (
 type Timing struct {
 	Status  time.Duration // between statuses
 	Request time.Duration // for a reply
+	Range   time.Duration // for a range, of up to 4 MiB: 15 s is a link of 2 Mbit/s
 	DialMin time.Duration // before the second attempt to dial; doubles from there
 	DialMax time.Duration // between attempts in the end
 	Stable  time.Duration // a connection that lived as long starts over at DialMin
@@ -121,7 +122,7 @@ type Timing struct {
 
 // DefaultTiming suits peers on one machine and across the internet.
 var DefaultTiming = Timing{
-	Status: time.Second, Request: 5 * time.Second,
+	Status: time.Second, Request: 5 * time.Second, Range: 15 * time.Second,
 	DialMin: 100 * time.Millisecond, DialMax: 10 * time.Second, Stable: 10 * time.Second,
 	Ban: 30 * time.Second, BanMax: 10 * time.Minute,
 	Settle: 3 * time.Second, Doubt: 10 * time.Second,
@@ -130,7 +131,7 @@ var DefaultTiming = Timing{
 func (t Timing) orDefault() Timing {
 	d := DefaultTiming
 	for _, f := range []struct{ have, def *time.Duration }{
-		{&t.Status, &d.Status}, {&t.Request, &d.Request}, {&t.DialMin, &d.DialMin}, {&t.DialMax, &d.DialMax}, {&t.Stable, &d.Stable},
+		{&t.Status, &d.Status}, {&t.Request, &d.Request}, {&t.Range, &d.Range}, {&t.DialMin, &d.DialMin}, {&t.DialMax, &d.DialMax}, {&t.Stable, &d.Stable},
 		{&t.Ban, &d.Ban}, {&t.BanMax, &d.BanMax}, {&t.Settle, &d.Settle}, {&t.Doubt, &d.Doubt},
 	} {
 		if *f.have == 0 {

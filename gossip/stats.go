@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"slices"
 	"time"
-
-	"charter/types"
 )
 
 // Stats counts since Start. Nothing is dropped that is not counted here.
@@ -109,17 +107,4 @@ func (g *Gossip) Peers() []PeerStatus {
 	}
 	slices.SortFunc(list, func(a, b PeerStatus) int { return bytes.Compare(a.Key[:], b.Key[:]) })
 	return list
-}
-
-// Connected are the keys of the peers with a live connection.
-func (g *Gossip) Connected() []types.Key {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var keys []types.Key
-	for k, p := range g.peers {
-		if p.link != nil {
-			keys = append(keys, k)
-		}
-	}
-	return keys
 }

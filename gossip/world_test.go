@@ -29,7 +29,15 @@ func secret(n int) *sig.PrivateKey {
 	return &k
 }
 
-func keyOf(n int) types.Key { return secret(n).Public() }
+var keys sync.Map // of keyOf
+
+func keyOf(n int) types.Key {
+	k, ok := keys.Load(n)
+	if !ok {
+		k, _ = keys.LoadOrStore(n, secret(n).Public())
+	}
+	return k.(types.Key)
+}
 
 // makeBlock is a block of author n; its signature is a stand-in that fakeChain checks.
 func makeBlock(n int, height uint64, named []types.Hash, payload []byte) types.RawBlock {
@@ -181,14 +189,23 @@ func (c *fakeChain) Heights() (top, final uint64) {
 
 func (c *fakeChain) SubmitForwarded(_ context.Context, raw []byte) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.onSubmit != nil {
-		if err := c.onSubmit(raw); err != nil {
+	judge := c.onSubmit
+	c.mu.Unlock()
+	if judge != nil {
+		if err := judge(raw); err != nil {
 			return err
 		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.txs = append(c.txs, raw)
 	return nil
+}
+
+func (c *fakeChain) onSubmits(judge func(raw []byte) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onSubmit = judge
 }
 
 func (c *fakeChain) SetSyncing(on bool) {
@@ -244,10 +261,16 @@ func openEndpoint(t testing.TB, n int) *transport.Endpoint {
 
 func start(t testing.TB, n int, c *fakeChain) *node {
 	t.Helper()
+	return startWith(t, n, c, c)
+}
+
+// startWith puts chain between gossip and c.
+func startWith(t testing.TB, n int, c *fakeChain, chain Chain) *node {
+	t.Helper()
 	e := openEndpoint(t, n)
 	nd := &node{n: n, chain: c, endpoint: e}
 	c.mu.Lock()
-	nd.Gossip = Start(Config{ChainID: chainID, Self: keyOf(n), Endpoint: e, Chain: c, Timing: quick})
+	nd.Gossip = Start(Config{ChainID: chainID, Self: keyOf(n), Endpoint: e, Chain: chain, Timing: quick})
 	c.gossip = nd.Gossip
 	c.mu.Unlock()
 	t.Cleanup(nd.stop)

@@ -65,8 +65,9 @@ type Timing struct {
 	Stall     time.Duration // for the other side to take a message, or to finish one it began
 }
 
-// DefaultTiming notices a dead peer in three seconds.
-var DefaultTiming = Timing{Handshake: 5 * time.Second, Idle: 3 * time.Second, KeepAlive: time.Second, Stall: 10 * time.Second}
+// DefaultTiming notices a dead peer in about three seconds: Idle after this side last asked
+// whether it is there.
+var DefaultTiming = Timing{Handshake: 5 * time.Second, Idle: 2500 * time.Millisecond, KeepAlive: 750 * time.Millisecond, Stall: 15 * time.Second}
 
 // DefaultMaxConns is for a peer that serves MaxMembers others and some wallets: at about
 // 60 kB each, a tenth of a gigabyte.
@@ -112,6 +113,9 @@ func Listen(cfg Config) (*Endpoint, error) {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = DefaultMaxConns
 	}
+	// The library prints to standard error where the system caps its buffers; a user can do
+	// nothing about it, and the buffers it gets are large enough.
+	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	cert, err := throwAwayCertificate()
 	if err != nil {
 		return nil, err
@@ -160,9 +164,6 @@ func (t Timing) orDefault() Timing {
 }
 
 func openSocket(address string) (net.PacketConn, error) {
-	// The library prints to standard error where the system caps its buffers; a user can do
-	// nothing about it, and the buffers it gets are large enough.
-	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	s, err := net.ListenPacket("udp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, &Error{Kind: PortInUse, Detail: fmt.Sprintf("another peer runs on %s; use --listen to choose another port", address), cause: err}
@@ -231,12 +232,11 @@ func (e *Endpoint) Dial(ctx context.Context, address string, want types.Key) (*C
 		return nil, &Error{Kind: Unreachable, Detail: err.Error(), cause: err}
 	}
 	qc, err := e.quic.Dial(ctx, udp, e.tls, e.qcfg)
-	var broken *quic.TransportError
-	if errors.As(err, &broken) || err != nil && ctx.Err() != nil && e.ctx.Err() == nil {
-		return nil, &Error{Kind: Unreachable, Detail: fmt.Sprintf("%s: %v", address, err), cause: err}
+	if err != nil && e.ctx.Err() != nil {
+		return nil, failf(Closed, "the endpoint is closed")
 	}
 	if err != nil {
-		return nil, explain(err, "dial "+address)
+		return nil, &Error{Kind: Unreachable, Detail: fmt.Sprintf("%s: %v", address, err), cause: err}
 	}
 	c, err := e.greetDialed(ctx, qc, want)
 	if err != nil {
