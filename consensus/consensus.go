@@ -97,14 +97,17 @@ type Ready struct {
 	// Build asks for a block: the driver adds payload, VRF and vote, signs it, makes it
 	// durable, gives it to Step, and sends it. It may also leave it.
 	Build *Template
-	// Missing are ids that were named and are not here.
-	Missing []types.Hash
+	// Missing are blocks that were named and are not here.
+	Missing []Missing
 	// Floor, if not zero, asks to be restored from that height: a block has come that joins
 	// the past below what is in memory.
 	Floor uint64
 	// Wake is when to Tick at the latest, 0 for never.
 	Wake types.Millis
 }
+
+// Missing is a block that is wanted, and one that waits for it.
+type Missing struct{ ID, For types.Hash }
 
 // Accepted is a block that entered the view.
 type Accepted struct {
@@ -154,6 +157,9 @@ type Run struct {
 	Snapshot uint64     // the height at which its shares were taken
 	Closer   types.Hash // the anchor that closed the run before; zero for the first
 }
+
+// FirstRun is the run with which a chain starts.
+func FirstRun(chain types.Hash) Run { return Run{Start: 1, Seed: tagSeed.Hash(chain[:])} }
 
 // Template is a block to be built.
 type Template struct {
@@ -219,7 +225,7 @@ type author struct {
 // New is the Core of a chain at its start.
 func New(cfg Config) *Core {
 	c := empty(cfg)
-	first := c.addRun(Run{Number: 0, Start: 1, Seed: tagSeed.Hash(cfg.Chain[:])})
+	first := c.addRun(FirstRun(cfg.Chain))
 	c.all = &view{height: 1, dec: &decision{anchor: c.genesis, last: c.genesis, run: first, by: first}}
 	return c
 }
@@ -340,6 +346,12 @@ func (c *Core) Own() (types.Hash, uint64) {
 
 // Has reports whether a block is in the view, and in memory.
 func (c *Core) Has(id types.Hash) bool { return c.vertices[id] != nil }
+
+// Ordered reports whether a block is in the total order, or below what is in memory.
+func (c *Core) Ordered(id types.Hash) bool {
+	v := c.vertices[id]
+	return v == nil || v.ordered
+}
 
 // Shares is the weight of each member of the run of the next height.
 func (c *Core) Shares() []types.Member { return c.runFor(c.all, c.all.height).members }

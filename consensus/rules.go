@@ -1,8 +1,10 @@
 package consensus
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"charter/types"
 )
@@ -191,15 +193,15 @@ func (c *Core) refuse(id types.Hash, b *types.Block, why *Invalid, forGood bool)
 }
 
 // missing is what pending blocks wait for and nobody has brought, sorted.
-func (c *Core) missing() []types.Hash {
-	var ids []types.Hash
-	for id := range c.waiters {
+func (c *Core) missing() []Missing {
+	var ms []Missing
+	for id, waiters := range c.waiters {
 		if c.pending[id] == nil && c.future[id] == nil && c.parked[id] == nil {
-			ids = append(ids, id)
+			ms = append(ms, Missing{id, waiters[0]})
 		}
 	}
-	sortHashes(ids)
-	return ids
+	slices.SortFunc(ms, func(a, b Missing) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return ms
 }
 
 // Waiting is every block that was received and is neither in the view nor refused. After a

@@ -1,0 +1,530 @@
+// Package chain is where a peer's past is made: it owns consensus, ledger, pool and store,
+// and drives them.
+//
+//	Deliver ──check──► loop: consensus.Core, pool ──► own blocks ──► Network
+//	Submit  ──check──►   │  ▲                            (durable first)
+//	                     │  │ snapshots
+//	            decisions▼  │
+//	                  applier: ledger, trees, one batch ──► checkpoints, votes
+//	                     │                                        │
+//	                     ▼                                        ▼
+//	                 Updates                               certificates, proofs
+//
+// The loop is one goroutine and owns consensus and the pool; the applier is another and owns
+// the final state. Checking signatures happens in the callers' goroutines, before either.
+// Between them are bounded queues: a full one makes who fills it wait.
+//
+// What must be durable before what (spec/consensus.md, "Restart"): a block of others before an own block that
+// names it; an own block, and the record that it was signed, before it is sent; a submitted
+// transaction before it is acknowledged; a vote before it is sent.
+package chain
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"charter/consensus"
+	"charter/ledger"
+	"charter/pool"
+	"charter/sig"
+	"charter/store"
+	"charter/types"
+)
+
+// Network is what a chain needs of the network. Its methods return at once.
+type Network interface {
+	// Broadcast sends an own new block to every peer.
+	Broadcast(types.RawBlock)
+	// BroadcastVote sends an own vote for a checkpoint to every peer.
+	BroadcastVote(types.SignedVote)
+	// Want asks for blocks that are named and missing, of from first: it sent what names them.
+	Want(ids []types.Hash, from types.Key)
+	// Forward gives transactions to the peer that hosts their first inputs.
+	Forward(txs [][]byte, host types.Key)
+	// Misbehaved reports a peer that sent what it should have known to be wrong.
+	Misbehaved(who types.Key, err error)
+}
+
+// Config is what a Chain is made of.
+type Config struct {
+	Genesis *types.Genesis
+	Key     sig.PrivateKey // of this peer
+	Store   *store.Store   // opened for this chain and this peer; it stays the caller's to close
+	Network Network
+	Pool    pool.Limits
+	Log     *slog.Logger        // nil is none
+	Now     func() types.Millis // nil is the machine's clock
+}
+
+// Chain is a running peer's past. Its methods may be called by any goroutine.
+type Chain struct {
+	cfg    Config
+	id     types.Hash
+	params *types.Params
+	self   types.Key
+	log    *slog.Logger
+
+	inbox   chan any            // to the loop: what handle takes
+	applied chan appliedBatch   // to the loop, of the applier
+	decided chan []decidedBlock // to the applier
+	quit    chan struct{}
+	done    sync.WaitGroup
+	stop    sync.Once
+	failed  chan struct{}
+	failure error // set before failed is closed
+
+	checker checker // of what strangers send
+	votes   votes   // for checkpoints, and certificates
+	pins    pins    // states that proofs are made of
+	feed    feed    // who watches
+
+	// Owned by the loop.
+	core    *consensus.Core
+	pool    *pool.Pool
+	open    map[types.Hash]*openBlock // accepted, with a payload, not ordered
+	senders map[types.Hash]types.Key  // who delivered a block that consensus has not judged yet
+	runs    []consensus.Run           // newest last
+	syncing bool
+	adrift  bool // the clock is too far from the others'
+
+	// Owned by the applier.
+	state *ledger.State
+
+	mu     sync.RWMutex                // guards what follows, written by the loop
+	where  map[types.Hash]*Transaction // of transactions that are not settled
+	status Status
+}
+
+// openBlock is a block whose transactions are not final.
+type openBlock struct {
+	author types.Key
+	txs    []ledger.Ordered
+	tier   consensus.Tier
+}
+
+// decidedBlock is a decided height on its way to the applier.
+type decidedBlock struct {
+	consensus.Decision
+	txs      []ledger.Ordered
+	snapshot uint64 // height of the shares that decided it, and that sign its checkpoint
+	vote     bool
+	base     []byte // what a restart needs, where a run is closed; else nil
+}
+
+// appliedBatch is what the applier tells the loop.
+type appliedBatch struct {
+	snapshots []*types.Snapshot
+	settled   []types.Hash
+	spent     []uint64
+}
+
+// Open restores the chain from its store, or starts it from genesis, and runs it until Close.
+// Errors are those of the store, or say what does not hold together.
+func Open(cfg Config) (*Chain, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = func() types.Millis { return types.MillisOf(time.Now()) }
+	}
+	if cfg.Pool == (pool.Limits{}) {
+		cfg.Pool = pool.DefaultLimits
+	}
+	c := &Chain{
+		cfg: cfg, id: cfg.Genesis.ChainID(), params: &cfg.Genesis.Params, self: cfg.Key.Public(), log: cfg.Log,
+		inbox: make(chan any, 1024), applied: make(chan appliedBatch, 16), decided: make(chan []decidedBlock, 16),
+		quit: make(chan struct{}), failed: make(chan struct{}),
+		open: make(map[types.Hash]*openBlock), senders: make(map[types.Hash]types.Key),
+		where: make(map[types.Hash]*Transaction),
+	}
+	c.checker.init(c.id, c.params)
+	c.votes.init(c)
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	if err := c.restore(0); err != nil {
+		return nil, err
+	}
+	if err := c.refill(); err != nil {
+		return nil, err
+	}
+	c.done.Go(c.apply)
+	c.done.Go(c.run)
+	return c, nil
+}
+
+// Close stops the chain. What was acknowledged is durable; the rest is forgotten.
+func (c *Chain) Close() error {
+	c.stop.Do(func() { close(c.quit) })
+	c.done.Wait()
+	c.feed.close()
+	c.pins.close()
+	select {
+	case <-c.failed:
+		return c.failure
+	default:
+		return nil
+	}
+}
+
+// Failed is closed when the chain has stopped because it could not go on without losing
+// something; Close says why.
+func (c *Chain) Failed() <-chan struct{} { return c.failed }
+
+// fail stops the chain for good.
+func (c *Chain) fail(err error) {
+	c.stop.Do(func() {
+		c.failure = err
+		c.log.Error("the chain stops", "error", err)
+		close(c.failed)
+		close(c.quit)
+	})
+}
+
+// ErrClosed says that the chain has stopped.
+var ErrClosed = errors.New("the peer is stopping")
+
+// send gives the loop something to handle. It waits while the queue is full.
+func (c *Chain) send(m any) error {
+	select {
+	case c.inbox <- m:
+		return nil
+	case <-c.quit:
+		return ErrClosed
+	}
+}
+
+// What the loop handles, besides []*checked.
+type (
+	submission struct {
+		parsed *ledger.Parsed
+		raw    []byte
+		reply  chan error
+	}
+	syncing bool
+	adrift  bool
+)
+
+// run is the loop.
+func (c *Chain) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.quit:
+			close(c.decided)
+			return
+		case <-c.cfg.Store.Failed():
+			c.fail(c.cfg.Store.Err())
+			continue
+		case m := <-c.inbox:
+			c.handle(m)
+			for n := len(c.inbox); n > 0; n-- {
+				c.handle(<-c.inbox)
+			}
+		case a := <-c.applied:
+			c.digest(a)
+		case <-timer.C:
+		}
+		wake, err := c.pump()
+		if err != nil {
+			c.fail(err)
+			continue
+		}
+		timer.Reset(wake)
+	}
+}
+
+func (c *Chain) handle(m any) {
+	switch m := m.(type) {
+	case []*checked:
+		for _, b := range m {
+			c.take(b)
+		}
+	case submission:
+		m.reply <- c.admit(m)
+	case syncing:
+		c.syncing = bool(m)
+	case adrift:
+		c.adrift = bool(m)
+	default:
+		panic(fmt.Sprintf("chain: the loop was given a %T", m))
+	}
+}
+
+// take gives a checked block to consensus.
+func (c *Chain) take(b *checked) {
+	if c.core.Has(b.id) {
+		return
+	}
+	if len(c.senders) > 1<<16 {
+		clear(c.senders)
+	}
+	c.senders[b.id] = b.from
+	if len(b.txs) > 0 {
+		c.open[b.id] = &openBlock{author: b.block.Author, txs: b.txs}
+	}
+	c.checker.hold(b)
+	c.core.Step(consensus.Tick{Now: c.cfg.Now()})
+	c.core.Step(consensus.Block{Block: b.block})
+}
+
+// admit puts a submitted transaction into the pool.
+func (c *Chain) admit(m submission) error {
+	now := c.cfg.Now()
+	err := c.pool.Add(m.parsed.ID, m.parsed.Tx, m.raw, now)
+	if err == nil {
+		c.place(m.parsed.ID, Waiting, types.Hash{}, now)
+	}
+	return err
+}
+
+// pump does what follows from all that was handled, and says when to look again.
+func (c *Chain) pump() (time.Duration, error) {
+	for {
+		now := c.cfg.Now()
+		for _, id := range c.pool.Expire(now) {
+			c.displace(id)
+		}
+		waiting, poolWake := c.pool.Ready(now)
+		c.core.Step(consensus.Tick{Now: now})
+		c.core.Step(consensus.Syncing{Is: c.syncing || c.adrift})
+		c.core.Step(consensus.Waiting{Is: waiting})
+		r := c.core.Ready()
+		c.core.Advance()
+		if err := c.accept(r.Accepted); err != nil {
+			return 0, err
+		}
+		c.report(r)
+		if err := c.decide(r.Decided); err != nil {
+			return 0, err
+		}
+		c.retier(r.Tiers, now)
+		if r.Floor > 0 {
+			if err := c.relower(r.Floor); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if r.Build != nil {
+			if err := c.build(r.Build); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		for host, txs := range c.pool.Forward(256, now) {
+			c.cfg.Network.Forward(txs, host)
+		}
+		c.want(r.Missing)
+		c.publishStatus(now)
+		wake := r.Wake
+		if poolWake > 0 && (wake == 0 || poolWake < wake) {
+			wake = poolWake
+		}
+		if wake == 0 {
+			return time.Minute, nil
+		}
+		return time.Duration(max(wake-now, 0)) * time.Millisecond, nil
+	}
+}
+
+// accept makes blocks durable that entered the view. An own one is sent then.
+func (c *Chain) accept(blocks []consensus.Accepted) error {
+	var others []store.Block
+	var own []store.Block
+	for _, a := range blocks {
+		delete(c.senders, a.ID)
+		b := store.Block{ID: a.ID, Header: a.Block.Encode(), Payload: c.checker.release(a.ID), Meta: encodeMeta(a.Meta)}
+		if a.Block.Author == c.self {
+			own = append(own, b)
+		} else {
+			others = append(others, b)
+		}
+		if o := c.open[a.ID]; o != nil {
+			c.pool.Carry(a.ID, transactionIDs(o.txs))
+			c.carried(a.ID, o)
+		}
+	}
+	if len(others) > 0 {
+		if err := c.cfg.Store.PutBlocks(others, false); err != nil {
+			return err
+		}
+	}
+	for _, b := range own {
+		if err := c.cfg.Store.PutOwn(b); err != nil {
+			return err
+		}
+		c.cfg.Network.Broadcast(types.RawBlock{Header: b.Header, Payload: b.Payload})
+	}
+	return nil
+}
+
+func transactionIDs(txs []ledger.Ordered) []types.Hash {
+	ids := make([]types.Hash, len(txs))
+	for i := range txs {
+		ids[i] = txs[i].ID
+	}
+	return ids
+}
+
+// report tells the network and the log who broke a rule.
+func (c *Chain) report(r consensus.Ready) {
+	for _, f := range r.Forks {
+		c.log.Warn("a peer has forked its line", "peer", f.A.Author, "height", f.A.Height,
+			"block", f.A.ID(c.id), "twin", f.B.ID(c.id))
+		for id, o := range c.open {
+			if o.author == f.A.Author {
+				c.pool.Release(id, transactionIDs(o.txs), c.cfg.Now())
+			}
+		}
+	}
+	for _, x := range r.Refused {
+		c.log.Warn("refused a block", "block", x.ID.Short(), "author", x.Author.Short(), "error", x.Err)
+		if from, ok := c.senders[x.ID]; ok && x.Err.Kind != consensus.Future && x.Err.Kind != consensus.Descendant {
+			c.cfg.Network.Misbehaved(from, x.Err)
+		}
+		delete(c.senders, x.ID)
+		delete(c.open, x.ID)
+		c.checker.release(x.ID)
+	}
+}
+
+// want asks for missing blocks, of those first who sent what names them. While this peer
+// catches up they come by themselves.
+func (c *Chain) want(missing []consensus.Missing) {
+	if c.syncing {
+		return
+	}
+	of := make(map[types.Key][]types.Hash)
+	for _, m := range missing {
+		from := c.senders[m.For]
+		of[from] = append(of[from], m.ID)
+	}
+	for from, ids := range of {
+		c.cfg.Network.Want(ids, from)
+	}
+}
+
+// build makes the block of a template: payload, proof, vote, signature.
+func (c *Chain) build(t *consensus.Template) error {
+	b := t.Block(c.self)
+	ids, raws := c.pool.Take(types.MaxPayload, t.Time)
+	k := &checked{block: b, from: c.self}
+	if len(raws) > 0 {
+		k.payload = types.EncodePayload(raws)
+		b.PayloadBytes = uint32(len(k.payload))
+	}
+	var err error
+	if b.Payload, k.txs, err = c.checker.payload(raws); err != nil {
+		return fmt.Errorf("own transactions %v: %w", ids, err)
+	}
+	if t.VRF != nil {
+		b.VRF = sig.Prove(c.cfg.Key, t.VRF)
+	}
+	if v := c.votes.own(); v != nil {
+		b.Checkpoint = *v
+	}
+	k.id = b.ID(c.id)
+	for i := range k.txs {
+		k.txs[i].Block, k.txs[i].Author = k.id, c.self
+	}
+	b.Signature = sig.Sign(c.cfg.Key, k.id)
+	c.take(k)
+	if !c.core.Has(k.id) {
+		return fmt.Errorf("own block %s of height %d does not pass the rules", k.id, b.Height)
+	}
+	return nil
+}
+
+// decide hands decided heights to the applier, with the transactions that they order.
+func (c *Chain) decide(ds []consensus.Decision) error {
+	if len(ds) == 0 {
+		return nil
+	}
+	batch := make([]decidedBlock, 0, len(ds))
+	for _, d := range ds {
+		out := decidedBlock{Decision: d, vote: !c.syncing && !c.adrift}
+		for _, id := range d.Blocks {
+			o := c.open[id]
+			if o == nil {
+				var err error
+				if o, err = c.load(id); err != nil {
+					return err
+				}
+			}
+			delete(c.open, id)
+			out.txs = append(out.txs, o.txs...)
+		}
+		if d.Closes != nil {
+			c.addRun(*d.Closes)
+			out.base = encodeRuns(c.runs)
+		}
+		out.snapshot = c.runOf(d.Run).Snapshot
+		batch = append(batch, out)
+	}
+	for {
+		select {
+		case c.decided <- batch:
+			return nil
+		case a := <-c.applied: // or both would wait for each other
+			c.digest(a)
+		case <-c.quit:
+			return nil
+		}
+	}
+}
+
+// load reads a block's transactions from the store.
+func (c *Chain) load(id types.Hash) (*openBlock, error) {
+	b, ok, err := c.cfg.Store.Block(id)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("block %s is ordered, and not in the store: %w", id, err)
+	}
+	return c.openBlock(b)
+}
+
+// openBlock is the transactions of a stored block, which were checked before it was stored.
+func (c *Chain) openBlock(b store.Block) (*openBlock, error) {
+	h, err := types.DecodeBlock(b.Header)
+	if err != nil {
+		return nil, fmt.Errorf("stored block %s: %w", b.ID, err)
+	}
+	o := &openBlock{author: h.Author}
+	if len(b.Payload) == 0 {
+		return o, nil
+	}
+	raws, err := types.DecodePayload(b.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("stored block %s: %w", b.ID, err)
+	}
+	for _, raw := range raws {
+		p, err := ledger.Parse(c.id, c.params, raw)
+		if err != nil {
+			return nil, fmt.Errorf("stored block %s: %w", b.ID, err)
+		}
+		o.txs = append(o.txs, ledger.Ordered{Tx: p.Tx, ID: p.ID, Block: b.ID, Author: h.Author})
+	}
+	return o, nil
+}
+
+// digest takes in what the applier did.
+func (c *Chain) digest(a appliedBatch) {
+	for _, s := range a.snapshots {
+		c.core.Step(consensus.Snapshot{Snapshot: s})
+	}
+	dropped := c.pool.Settle(a.settled, a.spent)
+	for _, id := range dropped {
+		c.displace(id)
+	}
+	for _, id := range a.settled {
+		c.displace(id)
+	}
+	if len(dropped) > 0 {
+		if err := c.cfg.Store.DropPool(dropped...); err != nil {
+			c.fail(err)
+		}
+	}
+}

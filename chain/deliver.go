@@ -1,0 +1,328 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"charter/ledger"
+	"charter/sig"
+	"charter/tlog"
+	"charter/types"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Offence is an error that is the fault of the peer that sent something.
+type Offence struct {
+	What string
+	Err  error
+}
+
+func (e *Offence) Error() string { return e.What + ": " + e.Err.Error() }
+
+// Unwrap is what was wrong.
+func (e *Offence) Unwrap() error { return e.Err }
+
+// Offender is the zero key: whoever delivered it could have checked.
+func (e *Offence) Offender() types.Key { return types.Key{} }
+
+// checked is a block whose form, signatures and payload are good.
+type checked struct {
+	id      types.Hash
+	block   *types.Block
+	payload []byte
+	txs     []ledger.Ordered
+	from    types.Key
+}
+
+// checker judges what strangers send, by itself. It remembers the transactions that it found
+// good, so that one which was submitted, or comes in two blocks, is checked once.
+type checker struct {
+	chain  types.Hash
+	params *types.Params
+
+	mu       sync.Mutex
+	good     map[types.Hash]*ledger.Parsed // by the hash of all their bytes
+	older    map[types.Hash]*ledger.Parsed // the generation before
+	payloads map[types.Hash][]byte         // of blocks in consensus' hands
+}
+
+// maxGood is how many transactions a generation of the checker's memory has.
+const maxGood = 1 << 15
+
+func (k *checker) init(chain types.Hash, params *types.Params) {
+	k.chain, k.params = chain, params
+	k.good, k.older = make(map[types.Hash]*ledger.Parsed), make(map[types.Hash]*ledger.Parsed)
+	k.payloads = make(map[types.Hash][]byte)
+}
+
+// hold keeps a block's payload until release, which is once consensus has judged the block.
+func (k *checker) hold(b *checked) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.payloads) > 1<<16 {
+		clear(k.payloads) // far above what consensus keeps waiting; they are delivered again
+	}
+	k.payloads[b.id] = b.payload
+}
+
+func (k *checker) release(id types.Hash) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := k.payloads[id]
+	delete(k.payloads, id)
+	return p
+}
+
+// transaction parses a transaction and verifies its signatures, or knows it. Raw must not
+// change afterwards. Leaf is its hash in a payload.
+func (k *checker) transaction(raw []byte) (p *ledger.Parsed, leaf types.Hash, err error) {
+	leaf = tlog.LeafHash(raw)
+	k.mu.Lock()
+	if p = k.good[leaf]; p == nil {
+		p = k.older[leaf]
+	}
+	k.mu.Unlock()
+	if p != nil {
+		return p, leaf, nil
+	}
+	if p, err = ledger.Parse(k.chain, k.params, raw); err != nil {
+		return nil, leaf, err
+	}
+	if err = p.Verify(); err != nil {
+		return nil, leaf, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.good) >= maxGood {
+		k.good, k.older = make(map[types.Hash]*ledger.Parsed), k.good
+	}
+	k.good[leaf] = p
+	return p, leaf, nil
+}
+
+// payload checks the transactions of a block, and gives their root (zero for none).
+func (k *checker) payload(raws [][]byte) (root types.Hash, txs []ledger.Ordered, err error) {
+	if len(raws) == 0 {
+		return root, nil, nil
+	}
+	leaves := make([]types.Hash, len(raws))
+	txs = make([]ledger.Ordered, len(raws))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	const stride = 16
+	for from := 0; from < len(raws); from += stride {
+		g.Go(func() error {
+			for i := from; i < min(from+stride, len(raws)); i++ {
+				p, leaf, err := k.transaction(raws[i])
+				if err != nil {
+					return fmt.Errorf("transaction %d: %w", i, err)
+				}
+				leaves[i], txs[i] = leaf, ledger.Ordered{Tx: p.Tx, ID: p.ID}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return root, nil, err
+	}
+	return tlog.Root(leaves), txs, nil
+}
+
+// block checks a block as it came.
+func (k *checker) block(raw types.RawBlock, from types.Key) (*checked, error) {
+	b, err := types.DecodeBlock(raw.Header)
+	if err != nil {
+		return nil, err
+	}
+	out := &checked{id: b.ID(k.chain), block: b, payload: raw.Payload, from: from}
+	if err := sig.Verify(b.Author, out.id, b.Signature); err != nil {
+		return nil, fmt.Errorf("signature: %w", err)
+	}
+	if v := b.Checkpoint; !v.Checkpoint.IsZero() {
+		if err := sig.Verify(b.Author, types.VoteDigest(k.chain, v.Height, v.Checkpoint), v.Signature); err != nil {
+			return nil, fmt.Errorf("checkpoint vote: %w", err)
+		}
+	}
+	if len(raw.Payload) != int(b.PayloadBytes) {
+		return nil, fmt.Errorf("payload has %d bytes, and its block says %d", len(raw.Payload), b.PayloadBytes)
+	}
+	if len(raw.Payload) == 0 {
+		return out, nil
+	}
+	raws, err := types.DecodePayload(raw.Payload)
+	if err != nil {
+		return nil, err
+	}
+	root, txs, err := k.payload(raws)
+	if err != nil {
+		return nil, err
+	}
+	if root != b.Payload {
+		return nil, fmt.Errorf("payload has root %s, and its block says %s", root, b.Payload)
+	}
+	for i := range txs {
+		txs[i].Block, txs[i].Author = out.id, b.Author
+	}
+	out.txs = txs
+	return out, nil
+}
+
+// Deliver takes blocks that a peer sent, in any order; they may be known already, and blocks
+// that they name may be missing. It waits while the chain has enough to do. An error that is
+// an *Offence is the sender's fault; the blocks before the bad one are taken.
+func (c *Chain) Deliver(from types.Key, blocks []types.RawBlock) error {
+	good := make([]*checked, 0, len(blocks))
+	results := make([]*checked, len(blocks))
+	errs := make([]error, len(blocks))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, b := range blocks {
+		g.Go(func() error {
+			results[i], errs[i] = c.checker.block(b, from)
+			return nil
+		})
+	}
+	g.Wait()
+	var bad error
+	for i, b := range results {
+		if errs[i] != nil {
+			bad = &Offence{"block", errs[i]}
+			break
+		}
+		good = append(good, b)
+		if v := b.block.Checkpoint; !v.Checkpoint.IsZero() && !c.isSyncing() {
+			c.votes.add(types.SignedVote{Peer: b.block.Author, CheckpointVote: v})
+		}
+	}
+	if len(good) > 0 {
+		if err := c.send(good); err != nil {
+			return err
+		}
+	}
+	return bad
+}
+
+// DeliverVotes takes votes for checkpoints. Those that are of no use are passed over.
+func (c *Chain) DeliverVotes(from types.Key, votes []types.SignedVote) {
+	for _, v := range votes {
+		if !c.votes.wants(v) {
+			continue
+		}
+		if err := sig.Verify(v.Peer, types.VoteDigest(c.id, v.Height, v.Checkpoint), v.Signature); err != nil {
+			c.cfg.Network.Misbehaved(from, fmt.Errorf("vote of %s for height %d: %w", v.Peer.Short(), v.Height, err))
+			return
+		}
+		c.votes.add(v)
+	}
+}
+
+// Submit takes a transaction from a wallet: it checks it, makes it durable, and gives its id.
+// One that was submitted before is no error. Errors: *Error of kinds Invalid, Conflict, PoolFull.
+func (c *Chain) Submit(ctx context.Context, raw []byte) (types.Hash, error) {
+	p, _, err := c.checker.transaction(append([]byte(nil), raw...))
+	if err != nil {
+		return types.Hash{}, invalidError(err)
+	}
+	if settled, err := c.conflict(p); err != nil || settled {
+		return p.ID, err
+	}
+	m := submission{p, append([]byte(nil), raw...), make(chan error, 1)}
+	if err := c.send(m); err != nil {
+		return types.Hash{}, err
+	}
+	select {
+	case err = <-m.reply:
+	case <-c.quit:
+		return types.Hash{}, ErrClosed
+	case <-ctx.Done():
+		return types.Hash{}, ctx.Err()
+	}
+	if err != nil {
+		return types.Hash{}, poolError(err)
+	}
+	return p.ID, c.cfg.Store.PutPool(p.ID, m.raw)
+}
+
+// conflict reports whether a transaction is settled already, or refuses one that the final
+// state would.
+func (c *Chain) conflict(p *ledger.Parsed) (settled bool, err error) {
+	pin := c.pins.latest()
+	if pin == nil {
+		return false, errors.New("no state yet")
+	}
+	defer c.pins.drop(pin)
+	if e, err := pin.snap.Event(p.ID); err != nil || e != nil && (e.Kind == types.Applied || ledger.Terminal(e.Reason)) {
+		return e != nil, err
+	}
+	if p.Tx.ValidUntil < pin.time {
+		return false, refuse(Conflict, types.TooLate.String(), "the transaction was valid until %s, and consensus time is %s: make a new one", p.Tx.ValidUntil, pin.time)
+	}
+	for i, in := range p.Tx.Inputs {
+		o, err := pin.snap.Output(in.Position)
+		switch {
+		case err != nil:
+			return false, err
+		case o == nil || o.Source != in.Source || o.Index != in.Index || o.Output != in.Output:
+			return false, refuse(Conflict, types.UnknownOutput.String(), "input %d names an output at position %d that is not there in the final state: wait until what pays it is final, or refresh the wallet", i, in.Position)
+		case o.SpentHeight > 0:
+			return false, refuse(Conflict, types.SpentOutput.String(), "input %d: the output at position %d was spent at height %d", i, in.Position, o.SpentHeight)
+		}
+	}
+	return false, nil
+}
+
+// SubmitForwarded is Submit for a transaction that another peer sent on.
+func (c *Chain) SubmitForwarded(ctx context.Context, raw []byte) error {
+	_, err := c.Submit(ctx, raw)
+	return err
+}
+
+// SetSyncing says whether this peer is far behind others and catching up: it builds nothing
+// and votes for nothing meanwhile.
+func (c *Chain) SetSyncing(is bool) { _ = c.send(syncing(is)) }
+
+// SetAdrift says whether the machine's clock is too far from the other peers': a block of a
+// wrong time would be held back by all others, so none is built meanwhile.
+func (c *Chain) SetAdrift(is bool) { _ = c.send(adrift(is)) }
+
+// Block is a block by its id, or false.
+func (c *Chain) Block(id types.Hash) (types.RawBlock, bool, error) {
+	b, ok, err := c.cfg.Store.Block(id)
+	return types.RawBlock{Header: b.Header, Payload: b.Payload}, ok, err
+}
+
+// Blocks are the blocks of height from and above, ascending by height, in whole heights: one
+// height at least if there is any, and no further one once limit bytes are reached.
+func (c *Chain) Blocks(from uint64, limit int) ([]types.RawBlock, error) {
+	var out []types.RawBlock
+	var at uint64
+	size := 0
+	for b, err := range c.cfg.Store.Blocks(from, types.MaxHeight) {
+		if err != nil {
+			return nil, err
+		}
+		h, err := types.DecodeBlock(b.Header)
+		if err != nil {
+			return nil, fmt.Errorf("stored block %s: %w", b.ID, err)
+		}
+		if h.Height != at && size >= limit {
+			break
+		}
+		at = h.Height
+		raw := types.RawBlock{Header: b.Header, Payload: b.Payload}
+		size += raw.Size()
+		out = append(out, raw)
+	}
+	return out, nil
+}
+
+// Heights are the greatest height in the view, and the greatest that is final.
+func (c *Chain) Heights() (top, final uint64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.status.Height, c.status.Final
+}

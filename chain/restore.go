@@ -1,0 +1,368 @@
+package chain
+
+import (
+	"errors"
+	"fmt"
+
+	"charter/consensus"
+	"charter/ledger"
+	"charter/sig"
+	"charter/store"
+	"charter/types"
+)
+
+// encodeMeta and decodeMeta are how the store keeps a consensus.Meta.
+func encodeMeta(m consensus.Meta) []byte {
+	e := types.NewEncoder(make([]byte, 0, 10+72*len(m.Tips)))
+	e.U64(m.Decided)
+	e.U16(uint16(len(m.Tips)))
+	for _, t := range m.Tips {
+		e.Key(t.Author)
+		e.U64(t.Height)
+		e.Hash(t.ID)
+	}
+	return e.Data()
+}
+
+func decodeMeta(data []byte) (consensus.Meta, error) {
+	d := types.NewDecoder("meta", data)
+	m := consensus.Meta{Decided: d.U64("decided")}
+	n := d.Count16("tips", 1<<16-1, 72)
+	for range n {
+		m.Tips = append(m.Tips, consensus.Tip{Author: d.Key("author"), Height: d.U64("height"), ID: d.Hash("id")})
+	}
+	return m, d.Finish()
+}
+
+// keepRuns is how many runs back a restart can reach: consensus.Reach heights of them.
+func (c *Chain) keepRuns() int { return int(consensus.Reach/c.params.RunLength) + 4 }
+
+func (c *Chain) addRun(r consensus.Run) {
+	c.runs = append(c.runs, r)
+	if keep := c.keepRuns(); len(c.runs) > 2*keep {
+		c.runs = append([]consensus.Run(nil), c.runs[len(c.runs)-keep:]...)
+	}
+}
+
+// runOf is the run with this number.
+func (c *Chain) runOf(number uint64) consensus.Run {
+	i := int(number) - int(c.runs[0].Number)
+	if i < 0 || i >= len(c.runs) {
+		panic(fmt.Sprintf("chain: run %d is asked for, and %d to %d are known", number, c.runs[0].Number, c.runs[len(c.runs)-1].Number))
+	}
+	return c.runs[i]
+}
+
+func encodeRuns(runs []consensus.Run) []byte {
+	e := types.NewEncoder(make([]byte, 0, 4+88*len(runs)))
+	e.U32(uint32(len(runs)))
+	for _, r := range runs {
+		e.U64(r.Number)
+		e.U64(r.Start)
+		e.Hash(r.Seed)
+		e.U64(r.Snapshot)
+		e.Hash(r.Closer)
+	}
+	return e.Data()
+}
+
+func decodeRuns(data []byte) ([]consensus.Run, error) {
+	d := types.NewDecoder("runs", data)
+	n := d.Count32("runs", 1<<24, 88)
+	runs := make([]consensus.Run, 0, n)
+	for range n {
+		runs = append(runs, consensus.Run{
+			Number: d.U64("number"), Start: d.U64("start"), Seed: d.Hash("seed"),
+			Snapshot: d.U64("snapshot"), Closer: d.Hash("closer"),
+		})
+	}
+	return runs, d.Finish()
+}
+
+// config is what consensus is made with.
+func (c *Chain) config() consensus.Config {
+	return consensus.Config{
+		Chain: c.id, Params: *c.params, Genesis: c.cfg.Genesis.Snapshot(), Time: c.cfg.Genesis.Time, Self: c.self,
+		VRF: func(peer types.Key, input []byte, p types.VRFProof) error {
+			_, err := sig.VerifyVRF(peer, input, p)
+			return err
+		},
+		VRFOutput: sig.VRFOutput,
+	}
+}
+
+// restore makes consensus what it was: from the last anchor a good way below what is applied, or
+// from the anchor at or below want if that is lower and not zero. The blocks above are replayed.
+func (c *Chain) restore(want uint64) error {
+	view := c.cfg.Store.View()
+	applied, _ := view.Height()
+	if err := c.restoreRuns(); err != nil {
+		return err
+	}
+	base := &consensus.Base{}
+	if applied > consensus.Window {
+		base.Floor = applied - consensus.Window
+	}
+	if want > 0 && want < base.Floor {
+		base.Floor = want
+	}
+	for base.Floor > 0 {
+		anchor, _, err := view.Decided(base.Floor)
+		if err != nil {
+			return err
+		}
+		if !anchor.IsZero() {
+			break
+		}
+		base.Floor--
+	}
+	for h := max(base.Floor, 1); h <= applied; h++ {
+		anchor, ok, err := view.Decided(h)
+		if err != nil || !ok {
+			return errors.Join(fmt.Errorf("the decision of height %d is missing", h), err)
+		}
+		base.Decisions = append(base.Decisions, consensus.Decision{Height: h, Anchor: anchor, Run: c.runAt(h).Number})
+	}
+	if err := c.restoreShares(base); err != nil {
+		return err
+	}
+	if err := c.restoreBlocks(base, applied); err != nil {
+		return err
+	}
+	core, err := consensus.Restore(c.config(), base)
+	if err != nil {
+		return err
+	}
+	core.Step(consensus.Tick{Now: c.cfg.Now()})
+	if own, height := core.Own(); height > 0 {
+		if signed := c.cfg.Store.Signed(); signed.Height != height || signed.Block != own {
+			return fmt.Errorf("consensus has own block %s of height %d, and the record says that %s was signed last: this peer must not sign", own.Short(), height, signed)
+		}
+	}
+	c.core = core
+	return nil
+}
+
+// runAt is the run that decided a height: the last to start at or below it.
+func (c *Chain) runAt(h uint64) consensus.Run {
+	for i := len(c.runs) - 1; i > 0; i-- {
+		if c.runs[i].Start <= h {
+			return c.runs[i]
+		}
+	}
+	return c.runs[0]
+}
+
+// restoreRuns reads the runs that were kept, as far as they are decided in the applied state.
+func (c *Chain) restoreRuns() error {
+	data, err := c.cfg.Store.View().Base()
+	if err != nil {
+		return err
+	}
+	if data == nil {
+		first := consensus.FirstRun(c.id)
+		c.runs = []consensus.Run{first}
+		return nil
+	}
+	c.runs, err = decodeRuns(data)
+	return err
+}
+
+func (c *Chain) restoreShares(base *consensus.Base) error {
+	if base.Floor == 0 {
+		for s, err := range c.cfg.Store.View().ShareSnapshots(1) {
+			if err != nil {
+				return err
+			}
+			base.Snapshots = append(base.Snapshots, s)
+		}
+		return nil
+	}
+	oldest := c.runAt(base.Floor)
+	seen := make(map[uint64]bool)
+	for _, r := range c.runs {
+		if r.Number < oldest.Number {
+			continue
+		}
+		base.Runs = append(base.Runs, r)
+		if seen[r.Snapshot] {
+			continue
+		}
+		seen[r.Snapshot] = true
+		s, err := c.shares(r.Snapshot)
+		if err != nil {
+			return err
+		}
+		base.Snapshots = append(base.Snapshots, s)
+	}
+	// A snapshot may be taken, and its first run not be known yet.
+	for s, err := range c.cfg.Store.View().ShareSnapshots(oldest.Snapshot + 1) {
+		if err != nil {
+			return err
+		}
+		if !seen[s.Height] {
+			base.Snapshots = append(base.Snapshots, s)
+		}
+	}
+	return nil
+}
+
+// restoreBlocks reads the stored blocks from the floor up. Those that are not applied yet are
+// open again.
+func (c *Chain) restoreBlocks(base *consensus.Base, applied uint64) error {
+	clear(c.open)
+	for b, err := range c.cfg.Store.Blocks(base.Floor, types.MaxHeight) {
+		if err != nil {
+			return err
+		}
+		h, err := types.DecodeBlock(b.Header)
+		if err != nil {
+			return fmt.Errorf("stored block %s: %w", b.ID, err)
+		}
+		m, err := decodeMeta(b.Meta)
+		if err != nil {
+			return fmt.Errorf("stored block %s: %w", b.ID, err)
+		}
+		base.Blocks = append(base.Blocks, consensus.Accepted{ID: b.ID, Block: h, Meta: m})
+	}
+	return nil
+}
+
+// relower restores consensus from a lower floor: a block has come that joins the past below
+// what was in memory.
+func (c *Chain) relower(floor uint64) error {
+	c.log.Info("going back in memory to join a late branch", "height", floor)
+	// The applier must be done with all that was decided, or it would be decided again.
+	if err := c.drain(); err != nil {
+		return err
+	}
+	waiting := c.core.Waiting()
+	open := c.open
+	c.open = make(map[types.Hash]*openBlock)
+	if err := c.restore(floor); err != nil {
+		return err
+	}
+	c.open = open
+	for _, b := range waiting {
+		c.core.Step(consensus.Block{Block: b})
+	}
+	return nil
+}
+
+// drain waits until the applier has applied all that was decided.
+func (c *Chain) drain() error {
+	decided := c.core.Decided()
+	for {
+		if _, final := c.Heights(); final >= decided {
+			return nil
+		}
+		select {
+		case a := <-c.applied:
+			c.digest(a)
+		case <-c.quit:
+			return ErrClosed
+		}
+	}
+}
+
+// refill brings back, after a restart, the open blocks, the waiting transactions and where the
+// votes stood.
+func (c *Chain) refill() error {
+	view := c.cfg.Store.View()
+	applied, _ := view.Height()
+	snap, err := c.cfg.Store.Snapshot()
+	if err != nil {
+		return err
+	}
+	c.pins.push(snap, applied, c.state.Time)
+	certified, _, err := view.Certified(types.MaxHeight)
+	if err != nil {
+		return err
+	}
+	c.votes.restore(applied, certified)
+	c.pins.certify(certified)
+	c.setFinal(applied)
+	if err := c.refillPool(); err != nil {
+		return err
+	}
+	if err := c.refillOpen(applied); err != nil {
+		return err
+	}
+	return c.recount(view, certified)
+}
+
+// recount takes up again the own checkpoints that are not certified, and votes for the newest.
+func (c *Chain) recount(view *store.View, certified uint64) error {
+	applied, _ := view.Height()
+	var newest *made
+	for cp, err := range view.Checkpoints(max(certified+1, applied-min(applied, voteKeep))) {
+		if err != nil {
+			return err
+		}
+		newest = &made{cp.Checkpoint, c.runAt(cp.Height).Snapshot, true}
+		snap, err := c.shares(newest.snapshot)
+		if err != nil {
+			return err
+		}
+		c.votes.made(cp.Checkpoint, snap)
+	}
+	if newest == nil {
+		return nil
+	}
+	return c.sign(*newest)
+}
+
+// refillOpen finds the stored blocks whose transactions are not settled.
+func (c *Chain) refillOpen(applied uint64) error {
+	from := applied - min(applied, consensus.Window)
+	for b, err := range c.cfg.Store.Blocks(from, types.MaxHeight) {
+		if err != nil {
+			return err
+		}
+		if len(b.Payload) == 0 || c.core.Ordered(b.ID) {
+			continue
+		}
+		o, err := c.openBlock(b)
+		if err != nil {
+			return err
+		}
+		c.open[b.ID] = o
+		c.pool.Carry(b.ID, transactionIDs(o.txs))
+		c.carried(b.ID, o)
+	}
+	return nil
+}
+
+// refillPool takes the submitted transactions up again that are not settled.
+func (c *Chain) refillPool() error {
+	waiting, err := c.cfg.Store.Pool()
+	if err != nil {
+		return err
+	}
+	c.pool = newPool(c)
+	now := c.cfg.Now()
+	var drop []types.Hash
+	for _, w := range waiting {
+		p, err := ledger.Parse(c.id, c.params, w.Raw)
+		if err != nil {
+			return fmt.Errorf("stored transaction %s: %w", w.ID, err)
+		}
+		settled, err := c.conflict(p)
+		var refused *Error
+		switch {
+		case errors.As(err, &refused) || settled:
+			drop = append(drop, w.ID)
+		case err != nil:
+			return err
+		default:
+			if err := c.pool.Add(p.ID, p.Tx, w.Raw, now); err != nil {
+				return fmt.Errorf("stored transaction %s: %w", w.ID, err)
+			}
+			c.place(p.ID, Waiting, types.Hash{}, now)
+		}
+	}
+	if len(drop) == 0 {
+		return nil
+	}
+	return c.cfg.Store.DropPool(drop...)
+}
