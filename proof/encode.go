@@ -28,6 +28,7 @@ const (
 	minStep      = 392 + 1 + 34 // a step without snapshot and votes
 	minOutput    = 32 + 8 + 132 + 1
 	keyEventSize = 1 + 8 + 32 + 4 + 72 + 8 + 8
+	minNameEvent = 32 + 8 + 8 + 32 + 2 + 2 + 32 + 64
 )
 
 // Statement is any proof of this package: *Event, *Output, *Key, *Name, *Peer,
@@ -171,11 +172,7 @@ func (p *Event) encode(e *types.Encoder) {
 	e.Raw(p.Event.Encode())
 	e.U64(p.Index)
 	e.Raw(p.Path.Encode())
-	e.Bool(p.Past != nil)
-	if p.Past != nil {
-		e.Raw(p.Past.Checkpoint.Encode())
-		e.Raw(p.Past.Path.Encode())
-	}
+	p.Past.encode(e)
 }
 
 func (p *Event) decode(d *types.Decoder) {
@@ -184,9 +181,7 @@ func (p *Event) decode(d *types.Decoder) {
 	p.Event = *types.ReadEvent(d)
 	p.Index = d.U64("index")
 	p.Path = tlog.ReadPath(d)
-	if d.Bool("past") {
-		p.Past = &Past{*types.ReadCheckpoint(d), tlog.ReadPath(d)}
-	}
+	p.Past = decodePast(d)
 }
 
 func (p *Output) encode(e *types.Encoder) {
@@ -221,7 +216,7 @@ func (p *Key) decode(d *types.Decoder) {
 	p.Log = types.LogState{Count: d.U64("count"), Root: d.Hash("root")}
 	p.Path = *trie.ReadProof(d)
 	p.Prefix = tlog.ReadFrontier(d)
-	for range d.Count16("events", MaxKeyEvents, keyEventSize) {
+	for range d.Count16("events", MaxEvents, keyEventSize) {
 		p.Events = append(p.Events, *types.ReadKeyEvent(d))
 	}
 }
@@ -234,6 +229,11 @@ func (p *Name) encode(e *types.Encoder) {
 		e.Bytes(p.State.Encode())
 	}
 	e.Raw(p.Path.Encode())
+	e.Raw(p.Prefix.Encode())
+	e.U16(uint16(len(p.Events)))
+	for i := range p.Events {
+		e.Raw(p.Events[i].Encode())
+	}
 }
 
 func (p *Name) decode(d *types.Decoder) {
@@ -243,6 +243,10 @@ func (p *Name) decode(d *types.Decoder) {
 		p.State = nested(d, "state", maxNameState, types.DecodeNameState)
 	}
 	p.Path = *trie.ReadProof(d)
+	p.Prefix = tlog.ReadFrontier(d)
+	for range d.Count16("events", MaxEvents, minNameEvent) {
+		p.Events = append(p.Events, *types.ReadNameEvent(d))
+	}
 }
 
 func (p *Peer) encode(e *types.Encoder) {
@@ -280,9 +284,26 @@ func (s *Step) encode(e *types.Encoder) {
 	e.Bool(s.Snapshot != nil)
 	if s.Snapshot != nil {
 		e.Bytes(s.Snapshot.Encode())
+		s.Past.encode(e)
 	}
 	e.Raw(s.Checkpoint.Encode())
 	e.Raw(s.Certificate.Encode())
+}
+
+// encode writes whether there is a past, and it.
+func (p *Past) encode(e *types.Encoder) {
+	e.Bool(p != nil)
+	if p != nil {
+		e.Raw(p.Checkpoint.Encode())
+		e.Raw(p.Path.Encode())
+	}
+}
+
+func decodePast(d *types.Decoder) *Past {
+	if !d.Bool("past") {
+		return nil
+	}
+	return &Past{*types.ReadCheckpoint(d), tlog.ReadPath(d)}
 }
 
 func encodeSteps(e *types.Encoder, steps []Step) {
@@ -299,6 +320,7 @@ func decodeSteps(d *types.Decoder) []Step {
 		var s Step
 		if d.Bool("snapshot") {
 			s.Snapshot = nested(d, "snapshot", maxSnapshot, types.DecodeSnapshot)
+			s.Past = decodePast(d)
 		}
 		s.Checkpoint = *types.ReadCheckpoint(d)
 		s.Certificate = *types.ReadCertificate(d)

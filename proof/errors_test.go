@@ -229,9 +229,16 @@ func TestSubjects(t *testing.T) {
 	s := newScene(t)
 	top := s.checkpoints[s.top]
 	id := top.ID()
-	name := &Name{id, "peer-99", nil, s.inTrie(1, types.NamePath("peer-99"))}
+	name := s.noName("peer-99")
 	peer := &Peer{id, alice, nil, s.inTrie(2, types.PeerPath(alice))}
-	stolen := &Name{id, "peer-1", s.name(2), s.inTrie(1, types.NamePath("peer-1"))}
+	stolen := s.nameOf(1, 0)
+	stolen.State = s.name(2)
+	retold := s.nameOf(1, 1)
+	retold.Events[0].Record.Name = "peer-2"
+	silent := s.nameOf(1, 2)
+	silent.Events = silent.Events[:1]
+	told := s.noName("peer-99")
+	told.Events = s.story(1)
 	other := &Peer{id, secretKeys[1], s.peer(2), s.inTrie(2, types.PeerPath(secretKeys[1]))}
 	foreign := s.key(owner, 1)
 	foreign.Events = slices.Clone(foreign.Events)
@@ -241,9 +248,9 @@ func TestSubjects(t *testing.T) {
 	fewer := s.key(owner, 2)
 	fewer.Events = fewer.Events[:1]
 	gone := &Key{Checkpoint: id, Lock: owner, Path: s.inTrie(0, types.KeyPath(owner))}
-	none := &Name{id, "peer-1", nil, s.inTrie(1, types.NamePath("peer-1"))}
+	none := s.noName("peer-1")
 	ghost := &Key{Checkpoint: id, Lock: types.Key{9}, Path: s.inTrie(0, types.KeyPath(types.Key{9})), Events: s.logs[owner][:1]}
-	renamed := &Name{id, "peer-1", s.name(1), s.inTrie(1, types.NamePath("peer-1"))}
+	renamed := s.nameOf(1, 1)
 	renamed.State.Peer = alice
 	backward := s.consistency(7, 30)
 	backward.History = nil
@@ -257,6 +264,9 @@ func TestSubjects(t *testing.T) {
 		{"other name", second(name.Verify(top, "peer-98")), WrongSubject},
 		{"other peer", second(peer.Verify(top, owner)), WrongSubject},
 		{"state of another name", second(stolen.Verify(top, "peer-1")), WrongSubject},
+		{"event of another name", second(retold.Verify(top, "peer-1")), WrongSubject},
+		{"latest event of a name hidden", second(silent.Verify(top, "peer-1")), NotUnderRoot},
+		{"events of a free name", second(told.Verify(top, "peer-99")), NotUnderRoot},
 		{"state of another peer", second(other.Verify(top, secretKeys[1])), WrongSubject},
 		{"event of another lock", second(foreign.Verify(top, owner)), WrongSubject},
 		{"latest event hidden", second(hidden.Verify(top, owner)), NotUnderRoot},

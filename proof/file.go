@@ -41,7 +41,7 @@ type Verdict struct {
 	Chain       types.Hash   `json:"chain"`
 	Transaction types.Hash   `json:"transaction"` // id; of a payout, its PayoutID
 	Payout      bool         `json:"payout"`      // a peer was paid its fees; no transaction did
-	Applied     bool         `json:"applied"`     // else it was rejected
+	Applied     bool         `json:"applied"`     // else it was rejected: for good, unless for being too early
 	Reason      string       `json:"reason"`      // why it was rejected, "" if applied
 	Height      uint64       `json:"height"`      // of the anchor that ordered it
 	Time        types.Millis `json:"time_ms"`     // consensus time at which that was
@@ -171,6 +171,9 @@ func (v *Verdict) Sentence() string {
 	switch {
 	case !v.Applied:
 		s = fmt.Sprintf("Transaction %s was rejected (%s) %s", v.Transaction, v.Reason, at)
+		if v.Reason == types.TooEarly.String() {
+			s += ", and may have been applied later"
+		}
 	case len(v.Documents) > 0:
 		s = fmt.Sprintf("%s notarised %s, by transaction %s", v.documents(), at, v.Transaction)
 	case len(v.Outputs) > 0:

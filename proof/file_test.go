@@ -152,8 +152,7 @@ func (s *scene) statements() map[string]struct {
 	}
 	id := top.ID()
 	for name, p := range map[string]*Name{
-		"name":      {id, "peer-1", s.name(1), s.inTrie(1, types.NamePath("peer-1"))},
-		"name none": {id, "peer-99", nil, s.inTrie(1, types.NamePath("peer-99"))},
+		"name": s.nameOf(1, 3), "name latest": s.nameOf(2, 1), "name state": s.nameOf(3, 0), "name none": s.noName("peer-99"),
 	} {
 		subject := p.Name
 		out[name] = pair{p, func(p Statement) error { _, err := p.(*Name).Verify(top, subject); return err }}
@@ -202,6 +201,15 @@ func TestStatementsProve(t *testing.T) {
 	}
 	if h, err := s.key(types.Key{9}, 0).Verify(top, types.Key{9}); err != nil || h.Total != 0 || !h.Complete() {
 		t.Errorf("no events: %+v, %v", h, err)
+	}
+	for n := range 4 {
+		st, err := s.nameOf(1, n).Verify(top, "peer-1")
+		if err != nil || st.State.Peer != secretKeys[1] || st.Complete() != (n == 3) || !reflect.DeepEqual(st.Events, s.story(1)[3-n:]) {
+			t.Errorf("latest %d of a name: %+v, %v", n, st, err)
+		}
+	}
+	if st, err := s.noName("peer-99").Verify(top, "peer-99"); err != nil || st.State != nil || !st.Complete() {
+		t.Errorf("free name: %+v, %v", st, err)
 	}
 	for _, old := range []uint64{0, 1, 7, 29} {
 		if err := s.consistency(old, 30).Verify(s.checkpoints[old], top); err != nil {

@@ -87,6 +87,19 @@ type (
 		Height      uint64       `json:"height"`
 		Time        types.Millis `json:"time_ms"`
 	}
+	registerJSON struct {
+		Peer      types.Key       `json:"peer"`
+		Name      string          `json:"name"`
+		Address   string          `json:"address"`
+		Reward    types.Key       `json:"reward"`
+		Signature types.Signature `json:"signature"`
+	}
+	nameEventJSON struct {
+		Transaction types.Hash   `json:"transaction"`
+		Height      uint64       `json:"height"`
+		Time        types.Millis `json:"time_ms"`
+		Record      registerJSON `json:"record"`
+	}
 	nameStateJSON struct {
 		Name  string    `json:"name"`
 		Peer  types.Key `json:"peer"`
@@ -102,6 +115,7 @@ type (
 	}
 	stepJSON struct {
 		Snapshot    *snapshotJSON   `json:"snapshot"`
+		Past        *pastJSON       `json:"past"`
 		Checkpoint  checkpointJSON  `json:"checkpoint"`
 		Certificate certificateJSON `json:"certificate"`
 	}
@@ -133,10 +147,12 @@ type (
 		Events     []keyEventJSON `json:"events"`
 	}
 	nameJSON struct {
-		Checkpoint types.Hash     `json:"checkpoint"`
-		Name       string         `json:"name"`
-		State      *nameStateJSON `json:"state"`
-		Path       hexBytes       `json:"path"`
+		Checkpoint types.Hash      `json:"checkpoint"`
+		Name       string          `json:"name"`
+		State      *nameStateJSON  `json:"state"`
+		Path       hexBytes        `json:"path"`
+		Prefix     hexBytes        `json:"prefix"`
+		Events     []nameEventJSON `json:"events"`
 	}
 	peerJSON struct {
 		Checkpoint types.Hash     `json:"checkpoint"`
@@ -207,22 +223,24 @@ func snapshotOfJSON(s *snapshotJSON) types.Snapshot {
 
 func stepToJSON(s *Step) stepJSON {
 	votes := each(s.Certificate.Votes, func(v *types.MemberVote) voteJSON { return voteJSON(*v) })
-	return stepJSON{some(s.Snapshot, snapshotToJSON), checkpointJSON(s.Checkpoint), certificateJSON{s.Certificate.Snapshot, votes}}
+	return stepJSON{some(s.Snapshot, snapshotToJSON), some(s.Past, pastToJSON), checkpointJSON(s.Checkpoint), certificateJSON{s.Certificate.Snapshot, votes}}
 }
 
 func stepOfJSON(s *stepJSON) Step {
 	votes := each(s.Certificate.Votes, func(v *voteJSON) types.MemberVote { return types.MemberVote(*v) })
-	return Step{some(s.Snapshot, snapshotOfJSON), types.Checkpoint(s.Checkpoint), types.Certificate{Snapshot: s.Certificate.Snapshot, Votes: votes}}
+	return Step{some(s.Snapshot, snapshotOfJSON), some(s.Past, pastOfJSON), types.Checkpoint(s.Checkpoint), types.Certificate{Snapshot: s.Certificate.Snapshot, Votes: votes}}
 }
 
+func pastToJSON(p *Past) pastJSON { return pastJSON{checkpointJSON(p.Checkpoint), path(p.Path)} }
+
+func pastOfJSON(p *pastJSON) Past { return Past{types.Checkpoint(p.Checkpoint), p.Path} }
+
 func eventToJSON(p *Event) eventJSON {
-	past := some(p.Past, func(p *Past) pastJSON { return pastJSON{checkpointJSON(p.Checkpoint), path(p.Path)} })
-	return eventJSON{p.Checkpoint, p.Body, happenedJSON(p.Event), p.Index, path(p.Path), past}
+	return eventJSON{p.Checkpoint, p.Body, happenedJSON(p.Event), p.Index, path(p.Path), some(p.Past, pastToJSON)}
 }
 
 func eventOfJSON(p *eventJSON) Event {
-	past := some(p.Past, func(p *pastJSON) Past { return Past{types.Checkpoint(p.Checkpoint), p.Path} })
-	return Event{p.Checkpoint, p.Body, types.Event(p.Event), p.Index, p.Path, past}
+	return Event{p.Checkpoint, p.Body, types.Event(p.Event), p.Index, p.Path, some(p.Past, pastOfJSON)}
 }
 
 func outputToJSON(p *Output) outputJSON {
@@ -257,7 +275,10 @@ func JSON(s Statement) []byte {
 		v = keyJSON{p.Checkpoint, p.Lock, logJSON(p.Log), p.Path.Encode(), p.Prefix.Encode(), each(p.Events, keyEventToJSON)}
 	case *Name:
 		state := some(p.State, func(n *types.NameState) nameStateJSON { return nameStateJSON{n.Name, n.Peer, logJSON(n.Story)} })
-		v = nameJSON{p.Checkpoint, p.Name, state, p.Path.Encode()}
+		events := each(p.Events, func(v *types.NameEvent) nameEventJSON {
+			return nameEventJSON{v.Transaction, v.Height, v.Time, registerJSON(v.Record)}
+		})
+		v = nameJSON{p.Checkpoint, p.Name, state, p.Path.Encode(), p.Prefix.Encode(), events}
 	case *Peer:
 		state := some(p.State, func(s *types.PeerState) peerStateJSON { return peerStateJSON(*s) })
 		v = peerJSON{p.Checkpoint, p.Peer, state, p.Path.Encode()}
@@ -361,10 +382,17 @@ func nameOfJSON(p *nameJSON) (Statement, error) {
 	if err != nil {
 		return nil, err
 	}
+	prefix, err := tlog.DecodeFrontier(p.Prefix)
+	if err != nil {
+		return nil, err
+	}
 	state := some(p.State, func(n *nameStateJSON) types.NameState {
 		return types.NameState{Name: n.Name, Peer: n.Peer, Story: types.LogState(n.Story)}
 	})
-	return &Name{p.Checkpoint, p.Name, state, *path}, nil
+	events := each(p.Events, func(v *nameEventJSON) types.NameEvent {
+		return types.NameEvent{Transaction: v.Transaction, Height: v.Height, Time: v.Time, Record: types.RegisterPeer(v.Record)}
+	})
+	return &Name{p.Checkpoint, p.Name, state, *path, prefix, events}, nil
 }
 
 func peerOfJSON(p *peerJSON) (Statement, error) {

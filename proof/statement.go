@@ -125,9 +125,8 @@ func (p *Output) Verify(cp *types.Checkpoint, position uint64) (*types.OutputSta
 	return &p.State, nil
 }
 
-// MaxKeyEvents bounds the events of one key proof. A longer history takes several proofs,
-// each for the latest of a shorter log (spec/proofs.md, "Key").
-const MaxKeyEvents = 4096
+// MaxEvents bounds the events of one key or name proof.
+const MaxEvents = 4096
 
 // Key proves the latest events of a lock, or all of them, or that there is none.
 type Key struct {
@@ -169,10 +168,11 @@ func (p *Key) Verify(cp *types.Checkpoint, lock types.Key) (*KeyHistory, error) 
 	}
 	leaves := make([]types.Hash, len(p.Events))
 	for i := range p.Events {
-		if p.Events[i].Output.Lock != p.Lock {
-			return nil, refuse(WrongSubject, fmt.Sprintf("events[%d]", i), "of lock %s, want %s", p.Events[i].Output.Lock, p.Lock)
+		v := &p.Events[i]
+		if v.Output.Lock != p.Lock {
+			return nil, refuse(WrongSubject, fmt.Sprintf("events[%d]", i), "of lock %s, want %s", v.Output.Lock, p.Lock)
 		}
-		leaves[i] = tlog.LeafHash(p.Events[i].Encode())
+		leaves[i] = tlog.LeafHash(v.Encode())
 	}
 	if err := under("events", tlog.VerifySuffix(p.Log.Root, p.Log.Count, p.Prefix, leaves)); err != nil {
 		return nil, err
@@ -180,31 +180,62 @@ func (p *Key) Verify(cp *types.Checkpoint, lock types.Key) (*KeyHistory, error) 
 	return &KeyHistory{Total: p.Log.Count, Events: p.Events}, nil
 }
 
-// Name proves who holds a name, or that nobody does.
+// Name proves who holds a name, with the latest of its story or all of it; or that nobody does.
 type Name struct {
 	Checkpoint types.Hash
 	Name       string
 	State      *types.NameState // nil: nobody holds it
 	Path       trie.Proof
+	Prefix     tlog.Frontier     // the events before those shown; empty: all are shown
+	Events     []types.NameEvent // the latest, oldest first
 }
 
-// Verify checks the proof for this name against the checkpoint that it leads to, and gives the holder; nil
-// if it is proven that there is none. Errors: WrongCheckpoint, WrongSubject, NotUnderRoot.
-func (p *Name) Verify(cp *types.Checkpoint, name string) (*types.NameState, error) {
+// NameStory is what a Name proves: the holder, nil for none, and that these are the latest
+// of the name's events, with nothing left out between or after them.
+type NameStory struct {
+	State  *types.NameState
+	Events []types.NameEvent
+}
+
+// Complete reports whether the story has all events of the name.
+func (n *NameStory) Complete() bool {
+	return n.State == nil || n.State.Story.Count == uint64(len(n.Events))
+}
+
+// Verify checks the proof for this name against the checkpoint that it leads to.
+// Errors: WrongCheckpoint, WrongSubject, NotUnderRoot.
+func (p *Name) Verify(cp *types.Checkpoint, name string) (*NameStory, error) {
 	if err := about(p.Checkpoint, cp, p.Name, name); err != nil {
 		return nil, err
 	}
 	var leaf types.Hash
+	var story types.LogState
 	if p.State != nil {
 		if p.State.Name != p.Name {
 			return nil, refuse(WrongSubject, "state", "of name %q, want %q", p.State.Name, p.Name)
 		}
-		leaf = types.NameLeaf(p.State)
+		leaf, story = types.NameLeaf(p.State), p.State.Story
+	} else if p.Prefix.Size() > 0 || len(p.Events) > 0 {
+		return nil, refuse(NotUnderRoot, "events", "shown for a name said to be free")
 	}
 	if err := inTrie("path", cp.NamesRoot, types.NamePath(p.Name), leaf, &p.Path); err != nil {
 		return nil, err
 	}
-	return p.State, nil
+	if p.State == nil {
+		return &NameStory{}, nil
+	}
+	leaves := make([]types.Hash, len(p.Events))
+	for i := range p.Events {
+		v := &p.Events[i]
+		if v.Record.Name != p.Name {
+			return nil, refuse(WrongSubject, fmt.Sprintf("events[%d]", i), "of name %q, want %q", v.Record.Name, p.Name)
+		}
+		leaves[i] = tlog.LeafHash(v.Encode())
+	}
+	if err := under("events", tlog.VerifySuffix(story.Root, story.Count, p.Prefix, leaves)); err != nil {
+		return nil, err
+	}
+	return &NameStory{p.State, p.Events}, nil
 }
 
 // Peer proves a peer's entry: name, address, shares; or that there is none.

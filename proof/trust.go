@@ -164,9 +164,12 @@ func VerifyCertificate(chain types.Hash, cp *types.Checkpoint, cert *types.Certi
 
 // Step leads from one trusted checkpoint to a newer one.
 type Step struct {
-	// Snapshot is the one that the checkpoint before committed to, where this certificate or
-	// a later one needs it and it is not believed yet; else nil.
-	Snapshot    *types.Snapshot
+	// Snapshot is the one that the trusted checkpoint before this step committed to, where this
+	// certificate or a later one needs it and it is not believed yet; else nil.
+	Snapshot *types.Snapshot
+	// Past leads from that checkpoint to an older one which committed to Snapshot; nil if it
+	// did itself. Needed where an advance before had skipped over that snapshot.
+	Past        *Past
 	Checkpoint  types.Checkpoint
 	Certificate types.Certificate
 }
@@ -179,7 +182,8 @@ type Step struct {
 //
 // The rule, for a step to a checkpoint at height h by a snapshot of height σ:
 //
-//	genuine    it is believed: from the start, or the last checkpoint committed to it
+//	genuine    it is believed: from the start, or because the last checkpoint, or one in
+//	           its history, committed to it
 //	not early  σ ≤ Applicable(h)
 //	not stale  σ is not below that of the certificate before: runs do not go back
 //	signed     by more than two thirds of its shares
@@ -233,7 +237,7 @@ func (t *Trusted) known(cp *types.Checkpoint) (bool, error) {
 // take moves t over one step, whose height is above t's.
 func (t *Trusted) take(s *Step) (Strength, error) {
 	if s.Snapshot != nil {
-		if err := t.introduce(s.Snapshot); err != nil {
+		if err := t.introduce(s.Snapshot, s.Past); err != nil {
 			return Strength{}, err
 		}
 	}
@@ -262,18 +266,26 @@ func (t *Trusted) take(s *Step) (Strength, error) {
 	return strength, nil
 }
 
-// introduce believes a snapshot because the newest trusted checkpoint commits to it. One that is
-// believed already may come again: who reads the steps may have known more than who wrote them.
-func (t *Trusted) introduce(s *types.Snapshot) error {
+// introduce believes a snapshot because the newest trusted checkpoint commits to it, or one in
+// its history does. One that is believed already may come again: who reads the steps may
+// have known more than who wrote them.
+func (t *Trusted) introduce(s *types.Snapshot, past *Past) error {
 	root := s.Root(t.Chain)
 	if i, there := t.place(s.Height); there && t.Snapshots[i].Root(t.Chain) == root {
 		return nil
 	}
-	if t.Checkpoint == nil || root != t.Checkpoint.SnapshotRoot {
+	by := t.Checkpoint
+	if by != nil && past != nil {
+		if err := past.verify(by); err != nil {
+			return err
+		}
+		by = &past.Checkpoint
+	}
+	if by == nil || root != by.SnapshotRoot {
 		return refuse(WrongSnapshot, "snapshot", "no trusted checkpoint commits to %s of height %d", root, s.Height)
 	}
-	if want := t.committed(t.Checkpoint.Height); s.Height != want {
-		return refuse(WrongSnapshot, "snapshot", "height %d, want %d, the newest at height %d", s.Height, want, t.Checkpoint.Height)
+	if want := t.committed(by.Height); s.Height != want {
+		return refuse(WrongSnapshot, "snapshot", "height %d, want %d, the newest at height %d", s.Height, want, by.Height)
 	}
 	t.believe(*s)
 	return nil

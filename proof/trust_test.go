@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bytes"
+	"fmt"
 	"math/big"
 	"math/rand/v2"
 	"testing"
@@ -118,6 +119,109 @@ func TestAdvanceFollowsHonestChains(t *testing.T) {
 				t.Errorf("%d steps from genesis to %d (%v), want %d", len(steps), top, err, c.steps)
 			}
 		})
+	}
+}
+
+// TestAdvanceInRandomStages: a wallet that advances by random strides, on chains whose
+// members and stalls are random, is never left without a way.
+func TestAdvanceInRandomStages(t *testing.T) {
+	const top = 8 * testPeriod
+	for seed := range uint64(12) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		w := newWorld(t, worldPeers)
+		offset, stride := r.IntN(worldPeers), 1+r.IntN(2)
+		w.members = func(p uint64) (out []int) {
+			for i := range 4 {
+				out = append(out, (offset+stride*int(p)+i)%worldPeers)
+			}
+			return out
+		}
+		stall := uint64(1 + r.IntN(top))
+		until := stall + uint64(r.IntN(3*testPeriod))
+		w.govern = func(h uint64) uint64 {
+			if h > stall && h < until {
+				h = stall
+			}
+			return w.trust.Applicable(h)
+		}
+		w.missing = func(h uint64) int { return int(hashOf(fmt.Sprint(seed, h))[0] % 5) }
+		w.rise(top)
+		now := w.trust
+		for h := uint64(0); h < top; {
+			h = min(top, h+1+uint64(r.IntN([]int{8, 70}[r.IntN(2)])))
+			steps, err := now.Build(h, w)
+			if err != nil {
+				t.Fatalf("seed %d, from %d to %d: %v", seed, now.Height(), h, err)
+			}
+			back, err := Decode((&Advance{w.chain, steps}).Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			next, _, err := now.Advance(back.(*Advance).Steps)
+			if err != nil {
+				t.Fatalf("seed %d, from %d to %d: %v", seed, now.Height(), h, err)
+			}
+			now = next
+		}
+	}
+}
+
+// TestSkippedSnapshotIsFoundInHistory: a wallet that skips from 110 to 165 has heard of the snapshots of
+// 80 and 160, and the one of 120 is still in force.
+func TestSkippedSnapshotIsFoundInHistory(t *testing.T) {
+	w := rotating(t)
+	w.rise(180)
+	now := w.trust
+	advance := func(h uint64) []Step {
+		t.Helper()
+		steps, err := now.Build(h, w)
+		w.must(err)
+		now, _, err = now.Advance(steps)
+		w.must(err)
+		return steps
+	}
+	w.missing = func(uint64) int { return 0 }
+	advance(85)
+	advance(105) // signed by the snapshot of 80
+	w.missing = func(uint64) int { return 1 << 10 }
+	if steps := advance(165); len(steps) != 1 || steps[0].Snapshot != nil {
+		t.Fatalf("to 165: %d steps", len(steps))
+	}
+	stayed := 0
+	for i, m := range w.snapshots[120].Members {
+		if _, both := w.snapshots[80].Find(m.Peer); both {
+			stayed = i
+		}
+	}
+	w.missing = func(uint64) int { return stayed }
+	before := now
+	steps := advance(166)
+	if len(steps) != 1 || steps[0].Past == nil || steps[0].Snapshot.Height != 120 {
+		t.Fatalf("to 166: %+v", steps)
+	}
+	for what, spoil := range map[string]func(*Step){
+		"without past":  func(s *Step) { s.Past = nil },
+		"another past":  func(s *Step) { s.Past = &Past{*w.checkpoints[119], w.pastPath(119, 165)} },
+		"another chain": func(s *Step) { s.Past = &Past{s.Past.Checkpoint, s.Past.Path}; s.Past.Checkpoint.Chain[0]++ },
+		"no path":       func(s *Step) { s.Past = &Past{s.Past.Checkpoint, nil} },
+	} {
+		s := steps[0]
+		spoil(&s)
+		if _, _, err := before.Advance([]Step{s}); err == nil {
+			t.Errorf("%s: accepted", what)
+		}
+	}
+	data := (&Advance{w.chain, steps}).Encode()
+	for i := range data {
+		data[i] ^= 1 << (i % 8)
+		if p, err := Decode(data); err == nil {
+			if a, ok := p.(*Advance); ok && a.Chain == w.chain {
+				if _, _, err := before.Advance(a.Steps); err == nil {
+					t.Errorf("accepted with byte %d flipped", i)
+				}
+			}
+		}
+		data[i] ^= 1 << (i % 8)
 	}
 }
 

@@ -3,6 +3,7 @@ package proof
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"testing"
 
 	"charter/forest"
@@ -22,6 +23,7 @@ type world struct {
 
 	members func(period uint64) []int // which peers the snapshot of period·Period has
 	govern  func(h uint64) uint64     // height of the snapshot that governs a height
+	missing func(h uint64) int        // which member's vote for it was not kept; above all: none's
 
 	history     tlog.Memory
 	checkpoints []*types.Checkpoint // by height
@@ -68,6 +70,7 @@ func newWorld(t testing.TB, peers int) *world {
 	w := &world{t: t, genesis: g, chain: g.ChainID(), trust: Genesis(g), snapshots: map[uint64]*types.Snapshot{0: g.Snapshot()}, logs: map[types.Key][]types.KeyEvent{}}
 	w.members = func(uint64) []int { return []int{0, 1, 2, 3} }
 	w.govern = func(h uint64) uint64 { return w.trust.Applicable(h) }
+	w.missing = func(uint64) int { return 1 << 10 }
 	for i, o := range g.Outputs {
 		w.create(types.Output(o), w.chain, uint32(i), 0)
 	}
@@ -93,7 +96,39 @@ func (w *world) peer(i int) *types.PeerState {
 
 func (w *world) name(i int) *types.NameState {
 	p := w.genesis.Peers[i]
-	return &types.NameState{Name: p.Name, Peer: p.Peer, Story: types.LogState{Count: 1, Root: hashOf(p.Name)}}
+	leaves := w.storyLeaves(i)
+	return &types.NameState{Name: p.Name, Peer: p.Peer, Story: types.LogState{Count: uint64(len(leaves)), Root: tlog.Root(leaves)}}
+}
+
+// story is three events of a peer's name: it was entered, and renewed twice.
+func (w *world) story(i int) (events []types.NameEvent) {
+	p := w.genesis.Peers[i]
+	for n := range 3 {
+		r := types.RegisterPeer{Peer: p.Peer, Name: p.Name, Address: fmt.Sprint("127.0.0.1:", n), Reward: p.Reward}
+		events = append(events, types.NameEvent{Transaction: w.chain, Height: uint64(n), Time: w.time(uint64(n)), Record: r})
+	}
+	return events
+}
+
+func (w *world) storyLeaves(i int) (leaves []types.Hash) {
+	for _, v := range w.story(i) {
+		leaves = append(leaves, tlog.LeafHash(v.Encode()))
+	}
+	return leaves
+}
+
+// nameOf makes the proof of a peer's name with the latest n of its events, under the newest checkpoint.
+func (w *world) nameOf(i, n int) *Name {
+	events, leaves := w.story(i), w.storyLeaves(i)
+	before := len(events) - n
+	name := w.genesis.Peers[i].Name
+	return &Name{Checkpoint: w.checkpoints[w.height()-1].ID(), Name: name, State: w.name(i), Path: w.inTrie(1, types.NamePath(name)),
+		Prefix: tlog.Frontier{}.Append(leaves[:before]...), Events: events[before:]}
+}
+
+// noName makes the proof that a name is free.
+func (w *world) noName(name string) *Name {
+	return &Name{Checkpoint: w.checkpoints[w.height()-1].ID(), Name: name, Path: w.inTrie(1, types.NamePath(name))}
 }
 
 func (w *world) set(tree int, path trie.Path, leaf types.Hash) {
@@ -238,18 +273,17 @@ func (w *world) certify(cp *types.Checkpoint, s *types.Snapshot, n int) *types.C
 	return c
 }
 
-// Signed and Snapshot make the world a Source: the peers of the governing snapshot sign each checkpoint.
-func (w *world) Signed(from uint64) (*types.Checkpoint, map[types.Key]types.Signature, error) {
+// Certified, Snapshot and Past make the world a Source: the members of the governing snapshot sign.
+func (w *world) Certified(from uint64) (*types.Checkpoint, *types.Certificate, error) {
 	if from >= w.height() {
 		return nil, nil, nil
 	}
-	cp := w.checkpoints[from]
 	snap := w.snapshots[w.govern(from)]
-	votes := map[types.Key]types.Signature{}
-	for _, v := range w.certify(cp, snap, len(snap.Members)).Votes {
-		votes[snap.Members[v.Index].Peer] = v.Signature
+	c := w.certify(w.checkpoints[from], snap, len(snap.Members))
+	if i := w.missing(from); i < len(c.Votes) {
+		c.Votes = slices.Delete(c.Votes, i, i+1)
 	}
-	return cp, votes, nil
+	return w.checkpoints[from], c, nil
 }
 
 func (w *world) Snapshot(root types.Hash) (*types.Snapshot, error) {
@@ -259,6 +293,10 @@ func (w *world) Snapshot(root types.Hash) (*types.Snapshot, error) {
 		}
 	}
 	return nil, fmt.Errorf("no snapshot %s", root)
+}
+
+func (w *world) Past(older, newer *types.Checkpoint) (tlog.Path, error) {
+	return tlog.ProveInclusion(&w.history, newer.HistorySize, older.HistorySize)
 }
 
 // prove makes the proof of an event under the checkpoint at its height, led to by the one at height at.
