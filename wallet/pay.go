@@ -21,7 +21,8 @@ type Terms struct {
 // Pay is the transaction that pays amount to an address. It is Open: keep the wallet's
 // encoding before sending Raw. For an intent that exists it gives the one that there is, in
 // whatever status. Errors: BadAmount, Insufficient, TooManyInputs, GapReached, BadIntent,
-// IntentTaken, BadValidity, WrongKeys.
+// IntentTaken, BadValidity, WrongKeys, TooMuch, or *ledger.Invalid for an address or a record
+// that no peer would take.
 func (w *Wallet) Pay(t Terms, to Address, amount types.Amount) (Transaction, error) {
 	if amount == 0 || amount > types.MaxSupply {
 		return Transaction{}, refuse(BadAmount, "cannot pay %s shares: want more than 0 and at most %s", amount, types.MaxSupply)
@@ -110,6 +111,9 @@ func (w *Wallet) build(t Terms, o order) (Transaction, error) {
 	if err := w.sign(tx, o.sign); err != nil {
 		return Transaction{}, err
 	}
+	if err := ledger.Check(w.chain, w.params(), tx); err != nil {
+		return Transaction{}, err // what no peer would take must not reserve coins
+	}
 	if issue {
 		w.issue(Change, change)
 	}
@@ -158,8 +162,11 @@ var (
 )
 
 func (w *Wallet) fee(bytes int) types.Amount {
-	return ledger.MinFee(&types.Params{MinFeePerByte: w.minFee}, bytes)
+	return ledger.MinFee(w.params(), bytes)
 }
+
+// params has what a transaction by itself depends on.
+func (w *Wallet) params() *types.Params { return &types.Params{MinFeePerByte: w.minFee} }
 
 // choose takes the coins that pay amount and the fee: bare, and that of each input. They are
 // the fewest that can, because inputs of one transaction are seen to belong together; of

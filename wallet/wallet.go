@@ -1,6 +1,7 @@
 package wallet
 
 import (
+	"fmt"
 	"slices"
 
 	"charter/sig"
@@ -167,6 +168,11 @@ func (w *Wallet) add(t *Transaction) {
 }
 
 func (w *Wallet) ours(lock types.Key) bool { _, ok := w.locks[lock]; return ok }
+
+// Format writes the chain and the account, whatever the verb: a wallet holds a secret.
+func (w *Wallet) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "wallet of account %d on chain %s", w.account, w.chain.Short())
+}
 
 // Chain is the id of the wallet's chain.
 func (w *Wallet) Chain() types.Hash { return w.chain }

@@ -101,8 +101,25 @@ func TestNotariseAndRegister(t *testing.T) {
 	if _, err := ann.RegisterPeer(w.terms("other"), r, func(types.Hash) (types.Signature, error) { return types.Signature{}, broken }); err != broken {
 		t.Fatalf("want the signer's error, have %v", err)
 	}
+	r.Name = "Not A Name"
+	if _, err := ann.RegisterPeer(w.terms("other"), r, sign); !ledger.IsKind(err, ledger.BadName) {
+		t.Fatalf("a name that no peer may have: %v", err)
+	}
+	if _, err := ann.Pay(w.terms("other"), Address{Lock: types.Key{255}}, 1); !ledger.IsKind(err, ledger.BadLock) {
+		t.Fatalf("a lock that is no key: %v", err)
+	}
 	if !bytes.Equal(before, ann.Encode()) {
 		t.Fatal("a failed intent changed the wallet")
+	}
+}
+
+func TestSecretIsNotPrinted(t *testing.T) {
+	v := New(testChain, &types.LocalParams, testEntropy("ann"), 3)
+	v.Keys()
+	for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%s"} {
+		if got := fmt.Sprintf(verb, v); got != "wallet of account 3 on chain c0ffee01" {
+			t.Errorf("%s prints %q", verb, got)
+		}
 	}
 }
 
@@ -499,9 +516,33 @@ func (r *walker) finish() {
 			r.t.Fatalf("restored from words, wallet %d has %+v, want %+v", i, b, want)
 		}
 	}
+	for i := range r.wallets {
+		r.shuffled(i)
+	}
 	supply := must(r.genesis.Supply())
 	if s := r.ledger.State(); total+s.Fees+1 != supply { // a unit is the stranger's
 		r.t.Fatalf("%d in wallets and %d in fees are not the supply of %d", total, s.Fees, supply)
+	}
+}
+
+// shuffled tells a fresh wallet with the same keys all facts in any order, and the states of
+// outputs at some moment between.
+func (r *walker) shuffled(i int) {
+	v := r.wallets[i]
+	fresh := New(v.chain, &r.genesis.Params, v.entropy, 0)
+	for _, p := range []Purpose{Receive, Change} {
+		for _, lock := range v.issued[p] {
+			fresh.issue(p, lock)
+		}
+	}
+	facts := slices.Clone(r.facts)
+	r.rng.Shuffle(len(facts), func(a, b int) { facts[a], facts[b] = facts[b], facts[a] })
+	n := r.rng.IntN(len(facts) + 1)
+	settle(r.t, fresh, facts[:n])
+	r.tellAll(fresh)
+	settle(r.t, fresh, facts[n:])
+	if got, want := restarted(r.t, fresh).Balance(), v.Balance(); got != want {
+		r.t.Fatalf("told in another order, wallet %d has %+v, want %+v", i, got, want)
 	}
 }
 
