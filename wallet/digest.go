@@ -78,23 +78,19 @@ func (w *Wallet) Forget(id types.Hash) error {
 
 // Settlement is the proven fate of a transaction.
 type Settlement struct {
-	Raw   []byte      // the transaction's bytes; reveals and signature may differ from those known
-	Event types.Event // Applied or Rejected, verified by package proof
-	Proof []byte      // what proved it, to keep
-	AsOf  AsOf        // the checkpoint under which it was proven
-	At    types.Millis
+	Tx    *types.Transaction // as the proof has it: reveals and signature may be missing
+	Event types.Event        // Applied or Rejected, verified by package proof
+	Proof []byte             // what proved it, to keep
+	AsOf  AsOf               // the checkpoint under which it was proven
+	At    types.Millis       // now, for the history
 }
 
 // Settle takes the proven fate of a transaction: it moves what was applied, frees what was
-// rejected, and ends the intents whose coins are gone. Errors: *types.DecodeError, NotOurs,
-// WrongTransaction, Contradiction, TooMuch.
+// rejected, and ends the intents whose coins are gone. Errors: NotOurs, WrongTransaction,
+// Contradiction, TooMuch.
 func (w *Wallet) Settle(s Settlement) error {
-	tx, err := types.DecodeTransaction(s.Raw)
-	if err != nil {
-		return err
-	}
-	if id := tx.ID(w.chain); id != s.Event.Transaction || s.Event.Kind == types.Payout {
-		return refuse(WrongTransaction, "the event is about %s, and the bytes are transaction %s", s.Event.Transaction, id)
+	if id := s.Tx.ID(w.chain); id != s.Event.Transaction || s.Event.Kind == types.Payout {
+		return refuse(WrongTransaction, "the event is about %s, and this is transaction %s", s.Event.Transaction, id)
 	}
 	if len(s.Proof) > MaxProof {
 		return refuse(TooMuch, "a proof of %d bytes: a wallet keeps at most %d", len(s.Proof), MaxProof)
@@ -104,7 +100,8 @@ func (w *Wallet) Settle(s Settlement) error {
 		if len(w.transactions) >= maxEntries {
 			return refuse(TooMuch, "the wallet is full: %d transactions", maxEntries)
 		}
-		if t, err = w.meet(s.Raw, tx); err != nil {
+		var err error
+		if t, err = w.meet(s.Tx.Encode(), s.Tx); err != nil {
 			return err
 		}
 	}

@@ -69,7 +69,7 @@ const (
 	GapReached
 	// NotOurs: a fact that does not touch this wallet.
 	NotOurs
-	// WrongTransaction: bytes that are not the transaction that the fact is about.
+	// WrongTransaction: a transaction that is not the one that the fact is about.
 	WrongTransaction
 	// Contradiction: a fact that cannot be true beside one that the wallet holds a proof of.
 	Contradiction

@@ -109,17 +109,17 @@ func TestErrorKinds(t *testing.T) {
 		{"seen: not ours", NotOurs, ann.Seen(foreign.Raw, Known, 1)},
 		{"seen: one too many", TooMuch, told.Seen((&types.Transaction{Outputs: []types.Output{{Lock: told.issued[Receive][0], Value: 1}}}).Encode(), Known, 1)},
 		{"forget an intent", NotOurs, ann.Forget(open.ID)},
-		{"settle: other bytes", WrongTransaction, ann.Settle(with(func(s *Settlement) { s.Raw = foreign.Raw }))},
+		{"settle: other bytes", WrongTransaction, ann.Settle(with(func(s *Settlement) { s.Tx = foreign.Tx }))},
 		{"settle: a payout", WrongTransaction, ann.Settle(with(func(s *Settlement) { s.Event.Kind = types.Payout }))},
 		{"settle: applied and then rejected", Contradiction, ann.Settle(with(func(s *Settlement) {
 			s.Event.Kind, s.Event.Reason, s.Event.Outputs, s.Event.First = types.Rejected, types.SpentOutput, 0, 0
 		}))},
 		{"settle: applied at another height", Contradiction, ann.Settle(with(func(s *Settlement) { s.Event.Height++ }))},
 		{"settle: outputs missing", Contradiction, ann.Settle(with(func(s *Settlement) {
-			s.Raw, s.Event.Transaction, s.Event.Outputs = open.Raw, open.ID, 1
+			s.Tx, s.Event.Transaction, s.Event.Outputs = open.Tx, open.ID, 1
 		}))},
 		{"settle: makes what is something else", Contradiction, ann.Settle(with(func(s *Settlement) {
-			s.Raw, s.Event.Transaction, s.Event.First = open.Raw, open.ID, changeAt-1
+			s.Tx, s.Event.Transaction, s.Event.First = open.Tx, open.ID, changeAt-1
 		}))},
 		{"settle: a proof too large", TooMuch, ann.Settle(with(func(s *Settlement) { s.Proof = make([]byte, MaxProof+1) }))},
 		{"found: not ours", NotOurs, found(0, func(*Finding) {})},
@@ -320,7 +320,7 @@ func FuzzSeen(f *testing.F) {
 			t.Fatalf("an agent's word moved money: %+v", b)
 		}
 		e := types.Event{Kind: types.Applied, Transaction: tx.ID(v.chain), Height: 3, First: first, Outputs: uint16(len(tx.Outputs))}
-		settled := v.Settle(Settlement{Raw: raw, Event: e, AsOf: AsOf{3, 3}})
+		settled := v.Settle(Settlement{Tx: tx, Event: e, AsOf: AsOf{3, 3}})
 		if IsKind(seen, NotOurs) != IsKind(settled, NotOurs) {
 			t.Fatalf("seen: %v, settled: %v", seen, settled)
 		}

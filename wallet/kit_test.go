@@ -134,11 +134,16 @@ func (w *world) order(later types.Millis, raws ...[]byte) []Settlement {
 	}
 	var facts []Settlement
 	for _, e := range w.ledger.Apply(b).Events {
-		facts = append(facts, Settlement{Raw: w.raw[e.Transaction], Event: e, Proof: []byte("event proof"), AsOf: w.asOf, At: w.asOf.Time})
+		facts = append(facts, Settlement{Tx: body(w.raw[e.Transaction]), Event: e, Proof: []byte("event proof"), AsOf: w.asOf, At: w.asOf.Time})
 	}
 	w.ledger.Checkpoint(w.height)
 	w.facts = append(w.facts, facts...)
 	return facts
+}
+
+// body is a transaction as an event's proof has it.
+func body(raw []byte) *types.Transaction {
+	return must(types.DecodeTransactionBody(must(types.DecodeTransaction(raw)).Body()))
 }
 
 // terms are those of an intent that is good for ten minutes.

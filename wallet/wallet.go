@@ -78,7 +78,7 @@ func (t Tier) String() string { return tiers[t] }
 // Transaction is a line of the history: a transaction that touches the wallet.
 type Transaction struct {
 	ID     types.Hash
-	Raw    []byte             // what is sent, always the same bytes
+	Raw    []byte             // what is sent, always the same bytes; of others' perhaps without signature
 	Tx     *types.Transaction // what Raw encodes
 	Intent string             // the name of the intent it serves; "" for one of others
 	Told   Tier               // by an agent, not proven
