@@ -204,6 +204,9 @@ func (c *Core) template(n uint64) (*Template, types.Millis) {
 			t.Merges = append(t.Merges, v.id)
 		}
 	}
+	if t.Time > c.now {
+		return nil, t.Time // genesis is to come, or the clock went back before a restart
+	}
 	sortHashes(t.Merges)
 	return t, 0
 }

@@ -208,7 +208,8 @@ type Core struct {
 	held        types.Millis // since when its height is there from two thirds; −1 for not yet
 	waiting     bool
 	syncing     bool
-	openPayload int // blocks with payload that are not ordered
+	again       bool // blocks come from the own store: none of them is too many
+	openPayload int  // blocks with payload that are not ordered
 
 	tiers map[types.Hash]Tier // of open blocks with a payload, above Seen
 	dirty bool                // tiers are to be worked out anew
@@ -299,6 +300,7 @@ func Restore(cfg Config, base *Base) (*Core, error) {
 
 func restoreAll(cfg Config, base *Base) (*Core, error) {
 	c := New(cfg)
+	c.again = true
 	for _, s := range base.Snapshots {
 		c.Step(Snapshot{s})
 	}
@@ -320,6 +322,7 @@ func restoreAll(cfg Config, base *Base) (*Core, error) {
 			return nil, fmt.Errorf("restore: height %d had anchor %s before, and now height %d has %s", d.Height, d.Anchor.Short(), again.Height, again.Anchor.Short())
 		}
 	}
+	c.again = false
 	c.ready = Ready{Decided: c.ready.Decided[n:]}
 	return c, nil
 }

@@ -104,7 +104,7 @@ func (c *Core) lower(floor uint64) {
 // in the view needs it: two are proof enough, and more cost memory.
 func (c *Core) excess(id types.Hash, b *types.Block) bool {
 	a, ok := c.number[b.Author]
-	return ok && c.authors[a].forked && len(c.waiters[id]) == 0
+	return ok && !c.again && c.authors[a].forked && len(c.waiters[id]) == 0
 }
 
 // named looks up what b names. If something is missing, b waits for it.
