@@ -42,7 +42,7 @@ type Chain interface {
 	// An error that is an Offence is charged to its offender; others are nobody's fault, and
 	// the blocks may be delivered again.
 	Deliver(from types.Key, blocks []types.RawBlock) error
-	// DeliverVotes hands over well-formed votes.
+	// DeliverVotes hands over well-formed votes, some perhaps once more.
 	DeliverVotes(from types.Key, votes []types.SignedVote)
 	// Block is the block with this id; false if there is none.
 	Block(id types.Hash) (types.RawBlock, bool, error)

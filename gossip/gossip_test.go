@@ -57,7 +57,12 @@ func TestVotesReachAll(t *testing.T) {
 		eventually(t, "both votes are there", func() bool {
 			nd.chain.mu.Lock()
 			defer nd.chain.mu.Unlock()
-			return len(nd.chain.votes) == 2 && nd.chain.votes[0].Checkpoint == chainID
+			voters := map[types.Key]bool{}
+			for _, v := range nd.chain.votes {
+				voters[v.Peer] = v.Checkpoint == chainID && v.Height == 7
+			}
+			// One may come twice, where a connection was replaced.
+			return len(voters) == 2 && !voters[keyOf(nd.n)] && voters[keyOf(nd.n%3+1)] && voters[keyOf((nd.n+1)%3+1)]
 		})
 	}
 }
@@ -80,7 +85,8 @@ func TestMissingBlocksArePulled(t *testing.T) {
 	c.chain.enter(x)
 	c.Broadcast(x)
 	eventually(t, "b has them too", func() bool { return b.chain.has(idOf(x), last, idOf(past[0])) })
-	if s := b.Stats(); s.Pulled != 10 || s.Duplicates != 0 || s.Wanted != 0 {
+	// On a busy machine a status may show it below the others, and it asks by height too.
+	if s := b.Stats(); s.Pulled+s.Ranged < 10 || s.Pulled > 10 || s.Wanted != 0 || s.Charged != 0 {
 		t.Fatalf("%+v", s)
 	}
 }

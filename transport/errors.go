@@ -100,7 +100,6 @@ const (
 	CodeNotPeer    Code = 17 // the key is none that this side exchanges with
 	CodeBanned     Code = 18 // misbehaved; a back-off holds
 	CodeStalled    Code = 19 // took no message for too long
-	CodeFull       Code = 20 // no room for another connection
 )
 
 // refuse is an error with a cause that tells the whole story.
