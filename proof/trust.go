@@ -48,6 +48,14 @@ func Pin(chain types.Hash, params *types.Params, id types.Hash, snapshots ...typ
 	return t
 }
 
+// At is the least that anybody believes who trusts a checkpoint whose run has the snapshot of
+// height run: it, and no snapshot yet. What Build makes from here every such verifier can
+// follow, however it came there: each snapshot that is needed is shown to be genuine.
+func At(params *types.Params, cp *types.Checkpoint, run uint64) Trusted {
+	c := *cp
+	return Trusted{Chain: cp.Chain, Lag: params.SnapshotLag, Period: params.SnapshotPeriod, ID: cp.ID(), Checkpoint: &c, Oldest: run}
+}
+
 // Height is that of the newest checkpoint believed; 0 at genesis and for a pin not yet met.
 func (t *Trusted) Height() uint64 {
 	if t.Checkpoint == nil {

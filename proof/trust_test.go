@@ -161,6 +161,18 @@ func TestAdvanceInRandomStages(t *testing.T) {
 			if err != nil {
 				t.Fatalf("seed %d, from %d to %d: %v", seed, now.Height(), h, err)
 			}
+			if now.Checkpoint != nil { // a prover that knows only where the wallet is can lead it too
+				at := At(&w.genesis.Params, now.Checkpoint, w.govern(now.Height()))
+				if steps, err = at.Build(h, w); err != nil {
+					t.Fatalf("seed %d, from the checkpoint of %d to %d: %v", seed, now.Height(), h, err)
+				}
+				if other, _, err := now.Advance(steps); err != nil || other.ID != next.ID {
+					t.Fatalf("seed %d, from %d to %d, not knowing what is believed: %v", seed, now.Height(), h, err)
+				}
+				if r.IntN(2) == 0 {
+					next, _, _ = now.Advance(steps)
+				}
+			}
 			now = next
 		}
 	}
