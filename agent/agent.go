@@ -27,6 +27,7 @@ import (
 
 	v1 "charter/api/charter/v1"
 	"charter/api/charter/v1/charterv1connect"
+	"charter/chain"
 	"charter/types"
 )
 
@@ -34,14 +35,16 @@ import (
 type Config struct {
 	Chain   Chain
 	Genesis *types.Genesis
-	Limits  Limits       // the zero value stands for DefaultLimits
-	Version string       // of the program, for Status
-	Log     *slog.Logger // nil: nowhere
+	Status  func() Status // of the peer now; cheap, for metrics and people ask often
+	Limits  Limits        // the zero value stands for DefaultLimits
+	Version string        // of the program, for Status
+	Log     *slog.Logger  // nil: nowhere
 }
 
 // Agent answers the calls. It is a prometheus.Collector too.
 type Agent struct {
 	chain   Chain
+	status  func() Status
 	limits  Limits
 	log     *slog.Logger
 	id      types.Hash // of the chain
@@ -65,7 +68,7 @@ func New(c Config) *Agent {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Agent{
-		chain: c.Chain, limits: c.Limits, log: c.Log,
+		chain: c.Chain, status: c.Status, limits: c.Limits, log: c.Log,
 		id: c.Genesis.ChainID(), network: c.Genesis.Network, genesis: c.Genesis.JSON(),
 		version: c.Version, started: time.Now(),
 		clients: clients{limits: c.Limits},
@@ -225,12 +228,12 @@ func (a service) Proof(_ context.Context, r *connect.Request[v1.ProofRequest]) (
 	return connect.NewResponse(out), nil
 }
 
-func (a service) prove(r *v1.ProofRequest) (Proof, error) {
+func (a service) prove(r *v1.ProofRequest) (chain.Proof, error) {
 	switch q := r.What.(type) {
 	case *v1.ProofRequest_Transaction:
 		id, err := parseHash(q.Transaction)
 		if err != nil {
-			return Proof{}, refuse(BadRequest, "transaction: %v", err)
+			return chain.Proof{}, refuse(BadRequest, "transaction: %v", err)
 		}
 		return a.chain.TransactionProof(id)
 	case *v1.ProofRequest_Output:
@@ -238,28 +241,28 @@ func (a service) prove(r *v1.ProofRequest) (Proof, error) {
 	case *v1.ProofRequest_Key:
 		lock, err := parseKey(q.Key.GetLock())
 		if err != nil {
-			return Proof{}, refuse(BadRequest, "key.lock: %v", err)
+			return chain.Proof{}, refuse(BadRequest, "key.lock: %v", err)
 		}
 		return a.chain.KeyProof(lock, q.Key.GetLatest())
 	case *v1.ProofRequest_Name:
 		if !types.ValidName(q.Name) {
-			return Proof{}, refuse(BadRequest, "name: %q is none: want 1 to %d of a-z, 0-9 and '-'", q.Name, types.MaxName)
+			return chain.Proof{}, refuse(BadRequest, "name: %q is none: want 1 to %d of a-z, 0-9 and '-'", q.Name, types.MaxName)
 		}
 		return a.chain.NameProof(q.Name)
 	case *v1.ProofRequest_Peer:
 		key, err := parseKey(q.Peer)
 		if err != nil {
-			return Proof{}, refuse(BadRequest, "peer: %v", err)
+			return chain.Proof{}, refuse(BadRequest, "peer: %v", err)
 		}
 		return a.chain.PeerProof(key)
 	case *v1.ProofRequest_ConsistencyFrom:
 		return a.chain.ConsistencyProof(q.ConsistencyFrom)
 	default:
-		return Proof{}, refuse(BadRequest, "nothing asked: set one of transaction, output, key, name, peer, consistency_from")
+		return chain.Proof{}, refuse(BadRequest, "nothing asked: set one of transaction, output, key, name, peer, consistency_from")
 	}
 }
 
-func encodeCertificate(c *Certified) []byte {
+func encodeCertificate(c *chain.Certified) []byte {
 	if c.Certificate == nil {
 		return nil
 	}
@@ -267,7 +270,7 @@ func encodeCertificate(c *Certified) []byte {
 }
 
 func (a service) Checkpoint(_ context.Context, r *connect.Request[v1.CheckpointRequest]) (*connect.Response[v1.CheckpointResponse], error) {
-	height := uint64(Newest)
+	height := uint64(chain.Newest)
 	if r.Msg.Height != nil {
 		if height = *r.Msg.Height; height > types.MaxHeight {
 			return nil, refuse(BadRequest, "height: %d is above the greatest there can be", height)
@@ -307,7 +310,7 @@ func (a service) Advance(_ context.Context, r *connect.Request[v1.AdvanceRequest
 }
 
 func (a service) Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error) {
-	s := a.chain.Status()
+	s := a.status()
 	now := time.Now()
 	out := &v1.StatusResponse{
 		Chain: a.id.String(), Network: a.network, Key: s.Key.String(), Name: s.Name,
@@ -332,7 +335,7 @@ func (a service) Genesis(context.Context, *connect.Request[v1.GenesisRequest]) (
 
 func (a service) Directory(context.Context, *connect.Request[v1.DirectoryRequest]) (*connect.Response[v1.DirectoryResponse], error) {
 	out := new(v1.DirectoryResponse)
-	for _, p := range a.chain.Status().Peers {
+	for _, p := range a.status().Peers {
 		out.Peers = append(out.Peers, &v1.DirectoryEntry{Name: p.Name, Key: p.Key.String(), Address: p.Address})
 	}
 	return connect.NewResponse(out), nil

@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/connect"
 
 	v1 "charter/api/charter/v1"
+	"charter/chain"
 	"charter/types"
 )
 
@@ -34,7 +35,7 @@ func TestSubmit(t *testing.T) {
 			t.Fatalf("id %s, want %s", r.Msg.Id, want)
 		}
 	}
-	if len(s.txs) != 1 || s.txs[s.id(1)].Tier != Waiting {
+	if len(s.txs) != 1 || s.txs[s.id(1)].Tier != chain.Waiting {
 		t.Fatalf("the chain has %v", s.txs)
 	}
 }
@@ -69,8 +70,8 @@ func TestErrors(t *testing.T) {
 		WrongChain: {connect.CodeFailedPrecondition, nil, func(s *setup) error {
 			return submit(s, &v1.SubmitRequest{Transaction: transaction(1).Encode(), Chain: hash(5).String()})
 		}},
-		Conflict: {connect.CodeFailedPrecondition, nil, answer(refuse(Conflict, "input 0 is spent since height 5"))},
-		PoolFull: {connect.CodeResourceExhausted, nil, answer(refuse(PoolFull, "no room").after(time.Second))},
+		Conflict: {connect.CodeFailedPrecondition, nil, answer(&chain.Error{Kind: chain.Conflict, Text: "input 0 is spent since height 5"})},
+		PoolFull: {connect.CodeResourceExhausted, nil, answer(&chain.Error{Kind: chain.PoolFull, Text: "no room"})},
 		Internal: {connect.CodeInternal, nil, answer(errors.New("disk of /secret/path is on fire"))},
 		Busy: {connect.CodeUnavailable, func(l *Limits) { l.Timeout = 50 * time.Millisecond }, func(s *setup) error {
 			s.submit = func(ctx context.Context, _ []byte) error { <-ctx.Done(); return ctx.Err() }
@@ -96,7 +97,7 @@ func TestErrors(t *testing.T) {
 		Slow: {connect.CodeAborted, func(l *Limits) { l.Queue = 2 }, func(s *setup) error {
 			w := s.watch(context.Background(), &v1.WatchRequest{Locks: []string{key(5).String()}})
 			w.heartbeat(0)
-			s.publish(Update{Final: 1, Keys: []types.KeyEvent{made(key(5), 1, 1), made(key(5), 1, 2), made(key(5), 1, 3)}})
+			s.publish(chain.Update{Final: 1, Keys: []types.KeyEvent{made(key(5), 1, 1), made(key(5), 1, 2), made(key(5), 1, 3)}})
 			return w.end()
 		}},
 		Closing: {connect.CodeUnavailable, nil, func(s *setup) error {
@@ -131,7 +132,7 @@ func TestErrors(t *testing.T) {
 
 func TestProof(t *testing.T) {
 	s := serve(t, nil)
-	s.publish(Update{Height: 12, Final: 11, Certified: 10})
+	s.publish(chain.Update{Height: 12, Final: 11, Certified: 10})
 	id, k := hash(3), key(4)
 	for want, r := range map[string]*v1.ProofRequest{
 		"transaction " + id.String(): {What: &v1.ProofRequest_Transaction{Transaction: id.String()}},
@@ -172,7 +173,7 @@ func TestProof(t *testing.T) {
 
 func TestCheckpointAndAdvance(t *testing.T) {
 	s := serve(t, nil)
-	s.publish(Update{Height: 12, Final: 11, Certified: 10})
+	s.publish(chain.Update{Height: 12, Final: 11, Certified: 10})
 	r, err := s.client.Checkpoint(t.Context(), ask(&v1.CheckpointRequest{}))
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +200,7 @@ func TestCheckpointAndAdvance(t *testing.T) {
 
 func TestStatusGenesisDirectory(t *testing.T) {
 	s := serve(t, nil)
-	s.publish(Update{Height: 12, Final: 11, Certified: 10})
+	s.publish(chain.Update{Height: 12, Final: 11, Certified: 10})
 	st, err := s.client.Status(t.Context(), ask(&v1.StatusRequest{}))
 	if err != nil {
 		t.Fatal(err)
@@ -309,7 +310,7 @@ func TestWatchJSON(t *testing.T) {
 	if m := next(); m["heartbeat"] == nil {
 		t.Fatalf("first %v, want a heartbeat", m)
 	}
-	s.publish(Update{Final: 4, Keys: []types.KeyEvent{made(key(5), 4, 250_000_000)}})
+	s.publish(chain.Update{Final: 4, Keys: []types.KeyEvent{made(key(5), 4, 250_000_000)}})
 	for {
 		m := next()
 		if m["heartbeat"] != nil {
@@ -330,8 +331,8 @@ func FuzzRequest(f *testing.F) {
 		}
 	}
 	w := newWorld()
-	w.publish(Update{Height: 3, Final: 2, Certified: 1})
-	a := New(Config{Chain: w, Genesis: w.genesis})
+	w.publish(chain.Update{Height: 3, Final: 2, Certified: 1})
+	a := New(Config{Chain: w, Status: w.Status, Genesis: w.genesis})
 	f.Cleanup(a.Close)
 	_, handler := a.Handler()
 	f.Fuzz(func(t *testing.T, method uint8, body []byte) {

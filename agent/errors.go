@@ -9,12 +9,13 @@ import (
 	"connectrpc.com/connect"
 
 	v1 "charter/api/charter/v1"
+	"charter/chain"
 )
 
 // Kind is what is wrong, in a word that clients compare (api/charter/v1, "ErrorDetail").
 type Kind string
 
-// The kinds. Those that a Chain returns say so at its methods.
+// The kinds. Some stand for those of chain.Error: see translate.
 const (
 	BadRequest Kind = "bad_request" // the request itself is malformed
 	TooLarge   Kind = "too_large"   // a part of it exceeds a bound
@@ -58,14 +59,47 @@ func (e *Error) after(wait time.Duration) *Error {
 	return e
 }
 
+// translate gives a refusal of the chain its kind here, and how long to wait; nil for any
+// other error.
+func translate(err error) *Error {
+	if errors.Is(err, chain.ErrClosed) {
+		return errClosing
+	}
+	var theirs *chain.Error
+	if !errors.As(err, &theirs) {
+		return nil
+	}
+	out := &Error{Reason: theirs.Reason, Text: theirs.Text}
+	switch theirs.Kind {
+	case chain.Invalid:
+		out.Kind = Invalid
+	case chain.Conflict:
+		out.Kind = Conflict
+	case chain.PoolFull:
+		out.Kind, out.Retry = PoolFull, time.Second
+	case chain.NotFound:
+		out.Kind = NotFound
+	case chain.NotYet:
+		out.Kind, out.Retry = NotYet, 250*time.Millisecond
+	default:
+		return nil
+	}
+	return out
+}
+
+func notYet(err error) bool {
+	e := translate(err)
+	return e != nil && e.Kind == NotYet
+}
+
 // wire is the error as a client gets it. An error that is none of ours is logged, and
 // told as Internal without its words.
 func (a *Agent) wire(call string, err error) error {
-	var ours *Error
+	ours := translate(err)
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &ours):
+	case ours != nil, errors.As(err, &ours):
 	case errors.Is(err, context.Canceled):
 		return connect.NewError(connect.CodeCanceled, err)
 	case errors.Is(err, context.DeadlineExceeded):

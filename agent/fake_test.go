@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	v1 "charter/api/charter/v1"
 	"charter/api/charter/v1/charterv1connect"
+	"charter/chain"
 	"charter/types"
 )
 
@@ -27,11 +29,11 @@ type world struct {
 
 	publishing sync.Mutex // one publish at a time
 	mu         sync.Mutex
-	now        Update // heights
-	txs        map[types.Hash]Transaction
+	now        chain.Update // heights
+	txs        map[types.Hash]chain.Transaction
 	keys       []types.KeyEvent // by height
 	subs       []sub
-	certified  *Certified
+	certified  *chain.Certified
 
 	submit func(context.Context, []byte) error // nil: accepts
 	fail   error                               // what the other calls answer, if set
@@ -39,7 +41,7 @@ type world struct {
 
 type sub struct {
 	ctx context.Context
-	ch  chan Update
+	ch  chan chain.Update
 }
 
 func key(b byte) (k types.Key) {
@@ -61,29 +63,29 @@ func newWorld() *world {
 	if err := g.Check(); err != nil {
 		panic(err)
 	}
-	return &world{genesis: g, txs: make(map[types.Hash]Transaction)}
+	return &world{genesis: g, txs: make(map[types.Hash]chain.Transaction)}
 }
 
 // publish makes an update true, then tells it. Zero heights stay as they were.
-func (w *world) publish(u Update) {
+func (w *world) publish(u chain.Update) {
 	w.publishing.Lock()
 	defer w.publishing.Unlock()
 	w.mu.Lock()
 	u.Height, u.Final, u.Certified = max(u.Height, w.now.Height), max(u.Final, w.now.Final), max(u.Certified, w.now.Certified)
-	w.now = Update{At: u.At, Height: u.Height, Final: u.Final, Certified: u.Certified}
+	w.now = chain.Update{At: u.At, Height: u.Height, Final: u.Final, Certified: u.Certified}
 	for _, t := range u.Tiers {
-		w.txs[t.Transaction] = Transaction{Tier: t.Tier, Block: t.Block, At: u.At}
+		w.txs[t.Transaction] = chain.Transaction{Tier: t.Tier, Block: t.Block, At: u.At}
 	}
 	for _, e := range u.Events {
-		tier := Final
+		tier := chain.Final
 		if e.Kind == types.Rejected {
-			tier = Rejected
+			tier = chain.Rejected
 		}
-		w.txs[e.Transaction] = Transaction{Tier: tier, Block: e.Block, At: u.At, Event: &e}
+		w.txs[e.Transaction] = chain.Transaction{Tier: tier, Block: e.Block, At: u.At, Event: &e}
 	}
 	w.keys = append(w.keys, u.Keys...)
 	snapshot := w.genesis.Snapshot()
-	w.certified = &Certified{
+	w.certified = &chain.Certified{
 		Checkpoint:  &types.Checkpoint{Chain: w.genesis.ChainID(), Height: u.Certified, SnapshotRoot: snapshot.Root(w.genesis.ChainID())},
 		Certificate: &types.Certificate{Votes: []types.MemberVote{{Index: 0}}}, Snapshot: snapshot,
 	}
@@ -97,10 +99,10 @@ func (w *world) publish(u Update) {
 	}
 }
 
-func (w *world) Updates(ctx context.Context) <-chan Update {
+func (w *world) Updates(ctx context.Context) <-chan chain.Update {
 	w.publishing.Lock()
 	defer w.publishing.Unlock()
-	s := sub{ctx, make(chan Update, 1)}
+	s := sub{ctx, make(chan chain.Update, 1)}
 	s.ch <- w.now
 	w.mu.Lock()
 	w.subs = append(w.subs, s)
@@ -128,12 +130,12 @@ func (w *world) Submit(ctx context.Context, raw []byte) (types.Hash, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, there := w.txs[id]; !there {
-		w.txs[id] = Transaction{Tier: Waiting, At: w.now.At}
+		w.txs[id] = chain.Transaction{Tier: chain.Waiting, At: w.now.At}
 	}
 	return id, nil
 }
 
-func (w *world) Transaction(id types.Hash) (Transaction, error) {
+func (w *world) Transaction(id types.Hash) (chain.Transaction, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.txs[id], w.fail
@@ -156,35 +158,41 @@ func (w *world) KeyEvents(lock types.Key, from uint64, limit int) (events []type
 }
 
 // prove stands for a proof: its bytes say what it is of.
-func (w *world) prove(format string, args ...any) (Proof, error) {
+func (w *world) prove(format string, args ...any) (chain.Proof, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return Proof{fmt.Appendf(nil, format, args...), w.certified}, w.fail
+	return chain.Proof{Bytes: fmt.Appendf(nil, format, args...), At: w.certified}, w.fail
 }
 
-func (w *world) TransactionProof(id types.Hash) (Proof, error) { return w.prove("transaction %s", id) }
+func (w *world) TransactionProof(id types.Hash) (chain.Proof, error) {
+	return w.prove("transaction %s", id)
+}
 
-func (w *world) OutputProof(position uint64) (Proof, error) { return w.prove("output %d", position) }
+func (w *world) OutputProof(position uint64) (chain.Proof, error) {
+	return w.prove("output %d", position)
+}
 
-func (w *world) KeyProof(k types.Key, latest uint32) (Proof, error) {
+func (w *world) KeyProof(k types.Key, latest uint32) (chain.Proof, error) {
 	return w.prove("key %s %d", k, latest)
 }
-func (w *world) NameProof(name string) (Proof, error)        { return w.prove("name %s", name) }
-func (w *world) PeerProof(k types.Key) (Proof, error)        { return w.prove("peer %s", k) }
-func (w *world) ConsistencyProof(from uint64) (Proof, error) { return w.prove("consistency %d", from) }
+func (w *world) NameProof(name string) (chain.Proof, error) { return w.prove("name %s", name) }
+func (w *world) PeerProof(k types.Key) (chain.Proof, error) { return w.prove("peer %s", k) }
+func (w *world) ConsistencyProof(from uint64) (chain.Proof, error) {
+	return w.prove("consistency %d", from)
+}
 
-func (w *world) Checkpoint(height uint64) (*Certified, error) {
+func (w *world) Checkpoint(height uint64) (*chain.Certified, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if height != Newest && height > w.now.Certified {
-		return nil, refuse(NotYet, "height %d is not certified yet", height).after(time.Second)
+	if height != chain.Newest && height > w.now.Certified {
+		return nil, &chain.Error{Kind: chain.NotYet, Text: fmt.Sprintf("height %d is not certified yet", height)}
 	}
 	return w.certified, w.fail
 }
 
 func (w *world) Advance(from uint64) ([][]byte, uint64, error) {
 	if from > 100 {
-		return nil, 0, refuse(NotFound, "no checkpoint at height %d", from)
+		return nil, 0, &chain.Error{Kind: chain.NotFound, Text: fmt.Sprintf("no checkpoint at height %d", from)}
 	}
 	return [][]byte{{1}, {2}}, 77, w.fail
 }
@@ -200,6 +208,11 @@ func (w *world) Status() Status {
 		},
 		Shares: 450_000_000, PoolTransactions: 5, PoolBytes: 600, Connections: 7,
 	}
+}
+
+// at is the news that a transaction has a tier.
+func at(tx, block types.Hash, tier chain.Tier) chain.TierChange {
+	return chain.TierChange{Transaction: tx, Block: block, Tier: tier}
 }
 
 // setup serves a world, with limits changed as change says, until the test ends.
@@ -219,12 +232,18 @@ func serve(t *testing.T, change func(*Limits)) *setup {
 		change(&limits)
 	}
 	w := newWorld()
-	w.publish(Update{})
-	a := New(Config{Chain: w, Genesis: w.genesis, Limits: limits, Version: "v0"})
+	w.publish(chain.Update{})
+	a := New(Config{Chain: w, Status: w.Status, Genesis: w.genesis, Limits: limits, Version: "v0"})
 	mux := http.NewServeMux()
 	mux.Handle(a.Handler())
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = a.Server(mux)
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if err := c.(*net.TCPConn).SetWriteBuffer(4096); err != nil { // so that a test can fill it
+			t.Error(err)
+		}
+		return ctx
+	}
 	server.Start()
 	client := server.Client()
 	t.Cleanup(func() {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	v1 "charter/api/charter/v1"
+	"charter/chain"
 	"charter/types"
 )
 
@@ -173,12 +174,12 @@ func TestMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.submit = func(context.Context, []byte) error { return refuse(PoolFull, "full") }
+	s.submit = func(context.Context, []byte) error { return &chain.Error{Kind: chain.PoolFull, Text: "full"} }
 	if _, err := s.client.Submit(t.Context(), ask(&v1.SubmitRequest{Transaction: transaction(3).Encode()})); connect.CodeOf(err) != connect.CodeResourceExhausted {
 		t.Fatal(err)
 	}
-	s.publish(Update{
-		Height: 9, Final: 8, Certified: 7, Tiers: []TierChange{{s.id(0), hash(1), Known}, {s.id(1), hash(1), Selected}, {s.id(3), hash(1), Known}},
+	s.publish(chain.Update{
+		Height: 9, Final: 8, Certified: 7, Tiers: []chain.TierChange{at(s.id(0), hash(1), chain.Known), at(s.id(1), hash(1), chain.Selected), at(s.id(3), hash(1), chain.Known)},
 		Events: []types.Event{{Kind: types.Applied, Transaction: s.id(0)}, {Kind: types.Rejected, Transaction: s.id(2), Reason: types.TooLate}},
 	})
 	w := s.watch(t.Context(), &v1.WatchRequest{})
@@ -213,7 +214,7 @@ func TestMeterBounds(t *testing.T) {
 	if !m.submitted(hash(1), start) || m.submitted(hash(1), time.Now()) {
 		t.Fatal("a clock is started once")
 	}
-	m.update(&Update{Tiers: []TierChange{{Transaction: hash(1), Tier: Known}}})
+	m.update(&chain.Update{Tiers: []chain.TierChange{at(hash(1), types.Hash{}, chain.Known)}})
 	if s := m.summary(); len(s) != 1 || s[0].P50Ms < 3.5e6 {
 		t.Errorf("summary %v", s)
 	}

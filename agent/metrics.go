@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	v1 "charter/api/charter/v1"
+	"charter/chain"
+	"charter/ledger"
 	"charter/types"
 )
 
@@ -23,13 +25,13 @@ type meter struct {
 	started map[types.Hash]*clock
 	order   []types.Hash // ring of those started, so that what is never settled is forgotten
 	next    int
-	times   [Final + 1]recent
+	times   [chain.Final + 1]recent
 }
 
 // clock is how long a transaction runs, and how far it got.
 type clock struct {
 	from time.Time
-	tier Tier
+	tier chain.Tier
 }
 
 // recent are the last times to a tier, in seconds.
@@ -61,7 +63,7 @@ func (m *meter) submitted(id types.Hash, now time.Time) bool {
 	if m.started[id] != nil {
 		return false
 	}
-	m.started[id] = &clock{from: now, tier: Waiting}
+	m.started[id] = &clock{from: now, tier: chain.Waiting}
 	if len(m.order) < maxClocks {
 		m.order = append(m.order, id)
 		return true
@@ -80,7 +82,7 @@ func (m *meter) forget(id types.Hash) {
 
 // update takes the times of the tiers that an update tells. A tier that was passed over was
 // reached with the one above it.
-func (m *meter) update(u *Update) {
+func (m *meter) update(u *chain.Update) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -89,13 +91,15 @@ func (m *meter) update(u *Update) {
 	}
 	for i := range u.Events {
 		if u.Events[i].Kind == types.Applied {
-			m.reached(u.Events[i].Transaction, Final, now)
+			m.reached(u.Events[i].Transaction, chain.Final, now)
 		}
-		delete(m.started, u.Events[i].Transaction)
+		if u.Events[i].Kind == types.Applied || ledger.Terminal(u.Events[i].Reason) {
+			delete(m.started, u.Events[i].Transaction)
+		}
 	}
 }
 
-func (m *meter) reached(id types.Hash, tier Tier, now time.Time) {
+func (m *meter) reached(id types.Hash, tier chain.Tier, now time.Time) {
 	c := m.started[id]
 	if c == nil {
 		return
@@ -114,7 +118,7 @@ func (m *meter) summary() (out []*v1.TierTime) {
 	m.mu.Lock()
 	times := m.times
 	m.mu.Unlock()
-	for t := Known; t <= Final; t++ {
+	for t := chain.Known; t <= chain.Final; t++ {
 		r := &times[t]
 		if r.count == 0 {
 			continue
@@ -171,10 +175,10 @@ func (a *Agent) Describe(out chan<- *prometheus.Desc) {
 	a.meter.answers.Describe(out)
 }
 
-// Collect implements prometheus.Collector: the chain's Status, once, in numbers, and what
+// Collect implements prometheus.Collector: the peer's Status, once, in numbers, and what
 // the agent measures. The label peer is the peer's name, and its key if it has none.
 func (a *Agent) Collect(out chan<- prometheus.Metric) {
-	s := a.chain.Status()
+	s := a.status()
 	put := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}

@@ -9,6 +9,8 @@ import (
 	"connectrpc.com/connect"
 
 	v1 "charter/api/charter/v1"
+	"charter/chain"
+	"charter/ledger"
 	"charter/types"
 )
 
@@ -17,7 +19,7 @@ type heights struct{ height, final, certified uint64 }
 
 // news is one thing that a watch is told of: one of the three is set.
 type news struct {
-	tier  *TierChange
+	tier  *chain.TierChange
 	event *types.Event
 	key   *types.KeyEvent
 	at    types.Millis // the peer's clock
@@ -71,7 +73,7 @@ func (h *hub) close() {
 }
 
 // take hands an update to all watches that it concerns, and the heights to all.
-func (h *hub) take(u *Update) {
+func (h *hub) take(u *chain.Update) {
 	h.meter.update(u)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -213,7 +215,7 @@ func (a service) Watch(ctx context.Context, r *connect.Request[v1.WatchRequest],
 	}
 	defer a.hub.leave(w)
 	s := &session{
-		a: a.Agent, w: w, from: r.Msg.FromHeight, now: start, txs: make(map[types.Hash]*Transaction, len(ids)),
+		a: a.Agent, w: w, from: r.Msg.FromHeight, begin: start.final, now: start, txs: make(map[types.Hash]*chain.Transaction, len(ids)),
 		send: func(m *v1.WatchResponse) error {
 			deadline()
 			return stream.Send(m)
@@ -229,9 +231,10 @@ type session struct {
 	send func(*v1.WatchResponse) error
 
 	from     uint64 // first height of key events that are wanted
+	begin    uint64 // last height of which past told them
 	now      heights
-	txs      map[types.Hash]*Transaction // as told
-	unproven []*types.Event              // told, and no certified checkpoint has them yet
+	txs      map[types.Hash]*chain.Transaction // as told
+	unproven []*types.Event                    // told, and no certified checkpoint has them yet
 }
 
 func (s *session) run(ctx context.Context) error {
@@ -274,13 +277,13 @@ const pastPage = 256
 // to where the hub takes over, and where each transaction is.
 func (s *session) past(ctx context.Context) error {
 	for _, lock := range s.w.locks {
-		for from, last := s.from, s.now.final; from <= last; {
+		for from := s.from; from <= s.begin; {
 			events, through, err := s.a.chain.KeyEvents(lock, from, pastPage)
 			if err != nil {
 				return err
 			}
 			for i := range events {
-				if events[i].Height > last {
+				if events[i].Height > s.begin {
 					break // comes through the hub
 				}
 				if err := s.tellKey(&events[i]); err != nil {
@@ -309,7 +312,7 @@ func (s *session) tell(all []news) error {
 	for _, n := range all {
 		var err error
 		switch {
-		case n.key != nil && n.key.Height >= s.from:
+		case n.key != nil && n.key.Height >= s.from && n.key.Height > s.begin:
 			err = s.tellKey(n.key)
 		case n.event != nil:
 			err = s.settle(n.event, n.at)
@@ -317,7 +320,7 @@ func (s *session) tell(all []news) error {
 			if was := s.txs[n.tier.Transaction]; was.Tier.Settled() || n.at < was.At || n.at == was.At && n.tier.Tier <= was.Tier {
 				continue // older than what was read when the watch started
 			}
-			err = s.tellTransaction(n.tier.Transaction, Transaction{Tier: n.tier.Tier, Block: n.tier.Block, At: n.at})
+			err = s.tellTransaction(n.tier.Transaction, chain.Transaction{Tier: n.tier.Tier, Block: n.tier.Block, At: n.at})
 		}
 		if err != nil {
 			return err
@@ -330,14 +333,17 @@ func (s *session) settle(e *types.Event, at types.Millis) error {
 	if s.txs[e.Transaction].Tier.Settled() {
 		return nil // was so when the watch started
 	}
-	tx := Transaction{Tier: Final, Block: e.Block, At: at, Event: e}
+	if e.Kind == types.Rejected && !ledger.Terminal(e.Reason) {
+		return nil // it may be ordered again, and applied
+	}
+	tx := chain.Transaction{Tier: chain.Final, Block: e.Block, At: at, Event: e}
 	if e.Kind == types.Rejected {
-		tx.Tier = Rejected
+		tx.Tier = chain.Rejected
 	}
 	return s.tellTransaction(e.Transaction, tx)
 }
 
-func (s *session) tellTransaction(id types.Hash, tx Transaction) error {
+func (s *session) tellTransaction(id types.Hash, tx chain.Transaction) error {
 	s.txs[id] = &tx
 	m := &v1.TransactionTier{Id: id.String(), Tier: v1.Tier(tx.Tier), TimeMs: int64(tx.At)}
 	if !tx.Block.IsZero() {
@@ -364,8 +370,11 @@ func (s *session) prove() error {
 		if failed != nil || e.Height > s.now.certified {
 			return false
 		}
-		var p Proof
-		if p, failed = s.a.chain.TransactionProof(e.Transaction); failed != nil {
+		p, err := s.a.chain.TransactionProof(e.Transaction)
+		if failed = err; err != nil {
+			if notYet(err) { // proofs may be a moment behind certificates
+				failed = nil
+			}
 			return false
 		}
 		failed = s.send(&v1.WatchResponse{What: &v1.WatchResponse_Final{Final: &v1.Final{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	v1 "charter/api/charter/v1"
 	"charter/api/charter/v1/charterv1connect"
+	"charter/chain"
 	"charter/types"
 )
 
@@ -78,34 +80,36 @@ func TestWatchTransaction(t *testing.T) {
 	}
 	w := s.watch(t.Context(), &v1.WatchRequest{Transactions: []string{good.String(), bad.String(), other.String(), good.String()}})
 	defer w.close()
-	tier := func(id types.Hash, want Tier, block types.Hash, reason string) {
+	tier := func(id types.Hash, want chain.Tier, block types.Hash, reason string) {
 		t.Helper()
 		m := w.next().GetTier()
-		if m.GetId() != id.String() || Tier(m.GetTier()) != want || m.GetReason() != reason || block.IsZero() != (m.GetBlock() == "") || !block.IsZero() && m.GetBlock() != block.String() {
+		if m.GetId() != id.String() || chain.Tier(m.GetTier()) != want || m.GetReason() != reason || block.IsZero() != (m.GetBlock() == "") || !block.IsZero() && m.GetBlock() != block.String() {
 			t.Fatalf("got %v, want %s of %s", m, want, id)
 		}
 	}
-	tier(good, Waiting, types.Hash{}, "")
-	tier(bad, Waiting, types.Hash{}, "")
-	tier(other, Unknown, types.Hash{}, "")
+	tier(good, chain.Waiting, types.Hash{}, "")
+	tier(bad, chain.Waiting, types.Hash{}, "")
+	tier(other, chain.Unknown, types.Hash{}, "")
 	block := hash(77)
-	s.publish(Update{At: 1, Height: 1, Tiers: []TierChange{{good, block, Known}, {hash(1000), block, Known}, {bad, block, Known}}})
-	tier(good, Known, block, "")
-	tier(bad, Known, block, "")
-	s.publish(Update{At: 2, Height: 2, Tiers: []TierChange{{good, block, Selected}}})
-	tier(good, Selected, block, "")
-	s.publish(Update{At: 2, Height: 2, Tiers: []TierChange{{good, block, Official}}})
-	tier(good, Official, block, "")
-	s.publish(Update{At: 3, Height: 3, Tiers: []TierChange{{good, block, Known}}}) // lost again
-	tier(good, Known, block, "")
+	s.publish(chain.Update{At: 1, Height: 1, Tiers: []chain.TierChange{at(good, block, chain.Known), at(hash(1000), block, chain.Known), at(bad, block, chain.Known)}})
+	tier(good, chain.Known, block, "")
+	tier(bad, chain.Known, block, "")
+	s.publish(chain.Update{At: 2, Height: 2, Tiers: []chain.TierChange{at(good, block, chain.Selected)}})
+	tier(good, chain.Selected, block, "")
+	s.publish(chain.Update{At: 2, Height: 2, Tiers: []chain.TierChange{at(good, block, chain.Official)}})
+	tier(good, chain.Official, block, "")
+	s.publish(chain.Update{At: 3, Height: 3, Tiers: []chain.TierChange{at(good, block, chain.Known)}}) // lost again
+	tier(good, chain.Known, block, "")
+	early := types.Event{Kind: types.Rejected, Transaction: good, Block: block, Height: 3, Time: 8, Reason: types.TooEarly}
+	s.publish(chain.Update{At: 3, Height: 3, Final: 3, Events: []types.Event{early}}) // not the last word: nothing is told
 	applied := types.Event{Kind: types.Applied, Transaction: good, Block: block, Height: 3, Time: 9, Outputs: 1}
 	refused := types.Event{Kind: types.Rejected, Transaction: bad, Block: block, Height: 4, Time: 9, Reason: types.SpentOutput}
-	s.publish(Update{At: 4, Height: 5, Final: 4, Events: []types.Event{applied, refused}})
-	tier(good, Final, block, "")
-	tier(bad, Rejected, block, "output already spent")
-	s.publish(Update{At: 5, Height: 5, Tiers: []TierChange{{bad, block, Official}}}) // nothing follows what is settled
+	s.publish(chain.Update{At: 4, Height: 5, Final: 4, Events: []types.Event{applied, refused}})
+	tier(good, chain.Final, block, "")
+	tier(bad, chain.Rejected, block, "output already spent")
+	s.publish(chain.Update{At: 5, Height: 5, Tiers: []chain.TierChange{at(bad, block, chain.Official)}}) // nothing follows what is settled
 	for _, e := range []*types.Event{&applied, &refused} {
-		s.publish(Update{Certified: e.Height})
+		s.publish(chain.Update{Certified: e.Height})
 		f := w.next().GetFinal()
 		if f.GetId() != e.Transaction.String() || string(f.GetProof()) != "transaction "+e.Transaction.String() ||
 			f.GetCheckpointHeight() != e.Height || string(f.GetEvent()) != string(e.Encode()) {
@@ -127,35 +131,35 @@ func TestWatchTransaction(t *testing.T) {
 func TestWatchDropsOlder(t *testing.T) {
 	var got []string
 	id := hash(1)
-	s := &session{txs: map[types.Hash]*Transaction{id: {Tier: Official, At: 10}}, send: func(m *v1.WatchResponse) error {
+	s := &session{txs: map[types.Hash]*chain.Transaction{id: {Tier: chain.Official, At: 10}}, send: func(m *v1.WatchResponse) error {
 		got = append(got, m.GetTier().GetTier().String())
 		return nil
 	}}
-	change := func(at types.Millis, tier Tier) news {
-		return news{at: at, tier: &TierChange{Transaction: id, Tier: tier}}
+	change := func(at types.Millis, tier chain.Tier) news {
+		return news{at: at, tier: &chain.TierChange{Transaction: id, Tier: tier}}
 	}
 	event := types.Event{Kind: types.Applied, Transaction: id, Height: 9}
 	err := s.tell([]news{
-		change(8, Known), change(10, Selected), change(10, Official), // read already
-		change(11, Selected), change(12, Official),
+		change(8, chain.Known), change(10, chain.Selected), change(10, chain.Official), // read already
+		change(11, chain.Selected), change(12, chain.Official),
 		{at: 3, event: &event},
 		{at: 13, event: &event}, // final whatever the clock, and once
-		change(14, Known),
+		change(14, chain.Known),
 	})
 	if want := "TIER_SELECTED TIER_OFFICIAL TIER_FINAL"; err != nil || strings.Join(got, " ") != want {
 		t.Errorf("told %v, %v; want %s", got, err, want)
 	}
 }
 
-// The tiers of the schema and of this package are the same numbers.
+// The tiers of the schema and of the chain are the same numbers.
 func TestTiers(t *testing.T) {
 	for n, name := range v1.Tier_name {
-		if want := "TIER_" + strings.ToUpper(Tier(n).String()); name != want {
-			t.Errorf("tier %d is %s in the schema, %s here", n, name, want)
+		if want := "TIER_" + strings.ToUpper(chain.Tier(n).String()); name != want {
+			t.Errorf("tier %d is %s in the schema, the chain has %s", n, name, want)
 		}
 	}
-	if len(v1.Tier_name) != len(tierNames) {
-		t.Errorf("%d tiers in the schema, %d here", len(v1.Tier_name), len(tierNames))
+	if last := int(chain.Rejected); len(v1.Tier_name) != last+1 {
+		t.Errorf("%d tiers in the schema, %d in the chain", len(v1.Tier_name), last+1)
 	}
 }
 
@@ -183,7 +187,7 @@ func TestWatchKeysAnyMoment(t *testing.T) {
 			for n < len(all) && all[n].Height <= h {
 				n++
 			}
-			s.publish(Update{Height: h, Final: h, Keys: all[at:n]})
+			s.publish(chain.Update{Height: h, Final: h, Keys: all[at:n]})
 			at = n
 			if h%16 == 0 {
 				time.Sleep(time.Millisecond)
@@ -239,7 +243,7 @@ func TestWatchPast(t *testing.T) {
 		events = append(events, made(key(5), uint64(1+n/7), n))
 	}
 	last := events[len(events)-1].Height
-	s.publish(Update{Final: last, Keys: events})
+	s.publish(chain.Update{Final: last, Keys: events})
 	w := s.watch(t.Context(), &v1.WatchRequest{Locks: []string{key(5).String()}})
 	got := w.heartbeat(last)
 	w.close()
@@ -254,7 +258,7 @@ func TestWatchPast(t *testing.T) {
 	w = s.watch(t.Context(), &v1.WatchRequest{Locks: []string{key(5).String()}, FromHeight: last + 2})
 	defer w.close()
 	w.heartbeat(last)
-	s.publish(Update{Final: last + 2, Keys: []types.KeyEvent{made(key(5), last+1, 1), made(key(5), last+2, 2)}})
+	s.publish(chain.Update{Final: last + 2, Keys: []types.KeyEvent{made(key(5), last+1, 1), made(key(5), last+2, 2)}})
 	if m := w.next().GetKey(); m.GetHeight() != last+2 {
 		t.Errorf("got %v, want the event at height %d only", m, last+2)
 	}
@@ -272,17 +276,26 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Fatal(what)
 }
 
-// overHTTP runs a test with a client of HTTP/1.1, and of HTTP/2 without TLS.
+// overHTTP runs a test with a client of HTTP/1.1, and of HTTP/2 without TLS. Both take in
+// little that they do not read.
 func overHTTP(t *testing.T, change func(*Limits), test func(*testing.T, *setup)) {
 	for _, two := range []bool{false, true} {
 		t.Run(fmt.Sprintf("http2=%v", two), func(t *testing.T) {
 			s := serve(t, change)
-			if two {
-				transport := &http.Transport{Protocols: new(http.Protocols)}
-				transport.Protocols.SetUnencryptedHTTP2(true)
-				t.Cleanup(transport.CloseIdleConnections)
-				s.client = charterv1connect.NewAgentClient(&http.Client{Transport: transport}, s.url)
+			transport := &http.Transport{
+				Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10},
+				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+					c, err := new(net.Dialer).DialContext(ctx, network, address)
+					if err == nil {
+						err = c.(*net.TCPConn).SetReadBuffer(4096)
+					}
+					return c, err
+				},
 			}
+			transport.Protocols.SetHTTP1(!two)
+			transport.Protocols.SetUnencryptedHTTP2(two)
+			t.Cleanup(transport.CloseIdleConnections)
+			s.client = charterv1connect.NewAgentClient(&http.Client{Transport: transport}, s.url)
 			test(t, s)
 		})
 	}
@@ -292,11 +305,11 @@ func overHTTP(t *testing.T, change func(*Limits), test func(*testing.T, *setup))
 func TestWatchUnread(t *testing.T) {
 	limits := func(l *Limits) { l.Timeout = 100 * time.Millisecond }
 	overHTTP(t, limits, func(t *testing.T, s *setup) {
-		events := make([]types.KeyEvent, 40_000) // some 13 MB: more than sockets and windows hold
+		events := make([]types.KeyEvent, 10_000) // some 3 MB: more than such sockets hold
 		for n := range events {
 			events[n] = made(key(5), 1, n)
 		}
-		s.publish(Update{Final: 1, Keys: events})
+		s.publish(chain.Update{Final: 1, Keys: events})
 		w := s.watch(t.Context(), &v1.WatchRequest{Locks: []string{key(5).String()}})
 		defer w.close()
 		eventually(t, "the watch does not start", func() bool { return s.agent.clients.watches() == 1 })
