@@ -39,8 +39,9 @@ import (
 type Chain interface {
 	// Deliver hands over well-formed blocks in the order in which they came: some may be
 	// known, and of some the parents may be missing. It may block, which slows down from.
-	// An error that is an Offence is charged to its offender; others are nobody's fault, and
-	// the blocks may be delivered again.
+	// After nil a push of the same block is not delivered again: a chain that lets go of a
+	// block asks for it with Want. An error that is an Offence is charged to its offender;
+	// others are nobody's fault. After an error the blocks may be delivered again.
 	Deliver(from types.Key, blocks []types.RawBlock) error
 	// DeliverVotes hands over well-formed votes, some perhaps once more.
 	DeliverVotes(from types.Key, votes []types.SignedVote)
@@ -67,7 +68,7 @@ type Offence interface {
 // Peer is a key to exchange with, and where it is reached.
 type Peer struct {
 	Key     types.Key
-	Address string // host:port
+	Address string // host:port, empty if not known
 }
 
 // Config is what Start needs. All but Timing and Log must be set.
@@ -353,6 +354,11 @@ func (g *Gossip) dialLoop(ctx context.Context, p *peer) {
 			continue
 		case banned > 0:
 			if !sleep(ctx, banned) {
+				return
+			}
+			continue
+		case address == "": // it is for the other to dial
+			if !sleep(ctx, g.timing.DialMax) {
 				return
 			}
 			continue

@@ -139,6 +139,39 @@ func TestCatchingUpOverThousandsOfHeights(t *testing.T) {
 	}
 }
 
+// While a peer catches up the others go on; where the ranges end the pushes begin, and
+// nothing is missing between them.
+func TestCatchingUpWithAMovingNetwork(t *testing.T) {
+	const before, after = 400, 150
+	past := history(3, before+after, 100)
+	var nodes []*node
+	for n := 1; n <= 3; n++ {
+		c := newFakeChain()
+		c.enter(past[:3*before]...)
+		nodes = append(nodes, start(t, n, c))
+	}
+	late := start(t, 4, newFakeChain())
+	know(append(nodes, late)...)
+	for h := before; h < before+after; h++ {
+		for i, nd := range nodes {
+			nd.chain.enter(past[3*h+i])
+			nd.Broadcast(past[3*h+i])
+		}
+		for i, nd := range nodes {
+			eventually(t, "all have the height", func() bool { return nd.chain.has(idOf(past[3*h+(i+1)%3]), idOf(past[3*h+(i+2)%3])) })
+		}
+	}
+	eventually(t, "the absent peer has all", func() bool {
+		s := late.Stats()
+		return late.chain.has(idOf(past[len(past)-1]), idOf(past[len(past)-2]), idOf(past[len(past)-3])) && !s.Syncing && s.Wanted == 0
+	})
+	for _, nd := range append(nodes, late) {
+		if s := nd.Stats(); s.Charged+s.Abandoned != 0 {
+			t.Errorf("somebody was charged, or something given up: %+v", s)
+		}
+	}
+}
+
 // A peer that sends what no honest peer sends is dropped, and the others go on.
 func TestMisbehaviourIsDropped(t *testing.T) {
 	b1 := makeBlock(9, 1, nil, nil)
@@ -199,6 +232,28 @@ func TestMisbehaviourIsDropped(t *testing.T) {
 		}, func(s *stranger) {
 			send(s, unknownParents(maxWantedFrom+50)...)
 		}, func(s Stats) uint64 { return s.WantsDropped }},
+		{"blocks by id that nobody asked for", transport.CodeBanned, unasked, func(s *stranger) {
+			send(s, unknownParents(2)...)
+		}, func(s Stats) uint64 { return s.Pulls }},
+		{"blocks by height that nobody asked for", transport.CodeBanned, unasked, func(s *stranger) {
+			for s.Err() == nil {
+				send(s, status{Top: 1000}.encode())
+				time.Sleep(150 * time.Millisecond)
+			}
+		}, func(s Stats) uint64 { return s.Ranges }},
+		{"range that leads back", transport.CodeBanned, func(context.Context, transport.Message) (transport.Message, error) {
+			return batchMessage([]types.RawBlock{b1}, func(int) uint64 { return 1 }), nil
+		}, func(s *stranger) {
+			for s.Err() == nil {
+				send(s, status{Top: 1000}.encode())
+				time.Sleep(150 * time.Millisecond)
+			}
+		}, func(s Stats) uint64 { return s.Ranges }},
+		{"garbage as reply", transport.CodeBanned, func(context.Context, transport.Message) (transport.Message, error) {
+			return transport.Message{Kind: kindBlocks, Data: []byte("garbage")}, nil
+		}, func(s *stranger) {
+			send(s, unknownParents(2)...)
+		}, func(s Stats) uint64 { return s.Garbage }},
 		{"over rate", transport.CodeBanned, nil, func(s *stranger) {
 			for range 300 {
 				send(s, status{}.encode())
@@ -239,6 +294,12 @@ func TestMisbehaviourIsDropped(t *testing.T) {
 	}
 }
 
+// unasked answers with blocks of which the last is not what was asked for.
+func unasked(context.Context, transport.Message) (transport.Message, error) {
+	blocks := []types.RawBlock{makeBlock(9, 8, []types.Hash{{1}}, nil), makeBlock(9, 7, []types.Hash{{1}}, nil)}
+	return batchMessage(blocks, func(int) uint64 { return 9 }), nil
+}
+
 // nothing0 answers a range with nothing, and that there is no more.
 func nothing0(context.Context, transport.Message) (transport.Message, error) {
 	return batchMessage(nil, func(int) uint64 { return 0 }), nil
@@ -261,6 +322,18 @@ func TestBreachOfFramingIsRemembered(t *testing.T) {
 		c.Send(m)
 		<-c.Done()
 		eventually(t, "it is banned", func() bool { return a.Stats().Bans == 1 })
+	}
+}
+
+// What the chain finds out late is charged too, and charging a stranger does nothing.
+func TestLateVerdict(t *testing.T) {
+	nodes := network(t, 2)
+	nodes[0].Misbehaved(keyOf(7), errors.New("bad vote"))
+	nodes[0].Misbehaved(keyOf(2), errors.New("bad vote"))
+	eventually(t, "it is dropped", func() bool { s := nodes[0].Stats(); return s.Bans == 1 && s.Links == 0 })
+	p := nodes[0].Peers()[0]
+	if p.Connected || p.Banned < quick.Ban/2 {
+		t.Fatalf("%+v", p)
 	}
 }
 
