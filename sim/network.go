@@ -1,0 +1,168 @@
+package sim
+
+import (
+	"charter/types"
+)
+
+// link is the way from one node to another.
+type link struct {
+	base types.Millis
+}
+
+// wire draws the links.
+func (w *world) wire() {
+	n := len(w.nodes)
+	w.links, w.cut = make([][]link, n), make([][]bool, n)
+	for i := range n {
+		w.links[i], w.cut[i] = make([]link, n), make([]bool, n)
+		for j := range n {
+			w.links[i][j].base = w.drawn.base
+			if w.drawn.delay == regional {
+				w.links[i][j].base = 1 + types.Millis(w.rng.IntN(int(2*w.drawn.base)))
+			}
+		}
+	}
+}
+
+// travel is how long a message takes, in µs.
+func (w *world) travel(l link) int64 {
+	base := micros(l.base)
+	switch w.drawn.delay {
+	case steady, regional:
+		return base + w.rng.Int64N(base/20+1)
+	case spread:
+		return 200 + w.rng.Int64N(2*base)
+	}
+	t := base/2 + w.rng.Int64N(base)
+	if !w.healed && w.chance(0.03) {
+		t += w.rng.Int64N(20 * base)
+	}
+	return t
+}
+
+// post brings a message to another node: late, twice, or not at all.
+func (w *world) post(from, to *node, deliver func()) {
+	if w.cut[from.id][to.id] {
+		w.fault("cut off")
+		return
+	}
+	if !w.healed && w.chance(w.drawn.loss) {
+		w.fault("lost")
+		return
+	}
+	copies := 1
+	if !w.healed && w.chance(w.drawn.doubles) {
+		w.fault("doubled")
+		copies = 2
+	}
+	for range copies {
+		w.after(w.travel(w.links[from.id][to.id]), func() {
+			if to.up {
+				deliver()
+			}
+		})
+	}
+}
+
+// startFaults sets off cuts, crashes and clock jumps.
+func (w *world) startFaults() {
+	d := &w.drawn
+	strike := func(mean types.Millis, do func()) {
+		if mean > 0 {
+			w.every(mean, func() {
+				if !w.healed {
+					do()
+				}
+			})
+		}
+	}
+	strike(d.cutEvery, w.partition)
+	strike(d.crashes, w.crash)
+	if d.jumps {
+		strike(3000, w.jump)
+	}
+}
+
+// partition cuts the network in two, twins on different sides, for a while.
+func (w *world) partition() {
+	w.open()
+	side := make([]bool, len(w.nodes))
+	for i, n := range w.nodes {
+		side[i] = w.chance(0.5)
+		if i > 0 && n.style == twins && w.nodes[i-1].key == n.key {
+			side[i] = !side[i-1]
+		}
+	}
+	oneWay := w.drawn.oneWay && w.chance(0.5)
+	for i := range side {
+		for j := range side {
+			w.cut[i][j] = side[i] != side[j] && !(oneWay && side[i])
+		}
+	}
+	w.fault("partition")
+	w.note(nil, "partition", 0, types.Hash{})
+	if oneWay {
+		w.fault("one-way partition")
+	}
+	w.after(w.between(w.drawn.cutFor/2, w.drawn.cutFor), w.open)
+}
+
+// open ends all cuts.
+func (w *world) open() {
+	for i := range w.cut {
+		clear(w.cut[i])
+	}
+	w.note(nil, "open", 0, types.Hash{})
+}
+
+// partitioned reports whether anything is cut.
+func (w *world) partitioned() bool {
+	for i := range w.cut {
+		for _, is := range w.cut[i] {
+			if is {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// crash stops a node at any moment, and starts it again after a while.
+func (w *world) crash() {
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	if !n.up {
+		return
+	}
+	w.fault("crash")
+	n.stop()
+	w.after(w.between(1, w.drawn.downFor+1), func() { w.restart(n) })
+}
+
+func (w *world) restart(n *node) {
+	if n.up {
+		return
+	}
+	w.fault("restart")
+	if err := n.start(); err != nil {
+		w.check.fail("restart", "node %d: %v", n.id, err)
+	}
+}
+
+// jump sets a clock forward or back, within the bound on clocks.
+func (w *world) jump() {
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	n.skew = types.Millis(w.rng.IntN(int(2*w.drawn.skew+1))) - w.drawn.skew
+	w.fault("clock jump")
+	w.note(n, "jump", uint64(n.skew), types.Hash{})
+}
+
+// heal ends the time of faults: all are up, all are connected, nothing is lost.
+func (w *world) heal() {
+	w.healed = true
+	w.open()
+	w.note(nil, "heal", 0, types.Hash{})
+	for _, n := range w.nodes {
+		w.restart(n)
+	}
+	w.check.healedAt = w.now
+}

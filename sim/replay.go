@@ -1,0 +1,7 @@
+package sim
+
+import (
+	"charter/types"
+)
+
+func (w *world) replay(n *node) error { _ = types.Hash{}; return nil }

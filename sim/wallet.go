@@ -1,0 +1,105 @@
+package sim
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+
+	"charter/ledger"
+	"charter/types"
+)
+
+// payment is a transaction that the simulated wallets made.
+type payment struct {
+	tx   *ledger.Parsed
+	raw  []byte
+	made int64
+	done bool // final at some honest peer
+}
+
+// pay makes one payment at a peer: some output there goes to another host. What bad peers
+// host stays with bad peers, so that their part of the shares does not grow.
+func (w *world) pay() {
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	if !n.up || w.now > micros(w.drawn.time+quietTime/6) {
+		return
+	}
+	m := n.disk.ledger
+	at := uint64(w.rng.Int64N(int64(m.State().Outputs)))
+	out, _ := m.Output(at)
+	if out.SpentHeight > 0 || out.Output.Value < 2*types.UnitsPerShare {
+		return
+	}
+	to := w.peers[w.rng.IntN(len(w.peers))]
+	if from := out.Output.Host; from.IsZero() || w.honest(from) != w.honest(to) {
+		to = from
+	}
+	if len(w.peers)-len(w.bad) > 1 && w.chance(0.3) { // drain one peer, so that it leaves
+		if last := w.peers[len(w.peers)-1]; to == last {
+			return
+		}
+	}
+	tx := &types.Transaction{
+		ValidUntil: types.MaxTime, Fee: 1000,
+		Inputs:  []types.Input{{Position: at, Source: out.Source, Index: out.Index, Output: out.Output}},
+		Outputs: []types.Output{{Value: out.Output.Value - 1000, Lock: out.Output.Lock, Host: to}},
+	}
+	binary.BigEndian.PutUint64(tx.Salt[:], uint64(len(w.payments)))
+	raw := tx.Encode()
+	p, err := ledger.Parse(w.chain, w.params(), raw)
+	if err != nil {
+		w.check.fail("valid payments", "%v", err)
+		return
+	}
+	pay := &payment{tx: p, raw: raw, made: w.now}
+	w.payments = append(w.payments, pay)
+	w.note(n, "payment", at, p.ID)
+	n.submit(pay)
+}
+
+// resubmit is the wallets' second try, somewhere else.
+func (w *world) resubmit() {
+	for _, p := range w.payments {
+		if n := w.nodes[w.rng.IntN(len(w.nodes))]; !p.done && w.now-p.made > micros(5000) && n.up && n.style == honest {
+			n.submit(p)
+		}
+	}
+}
+
+// submit takes a payment into a peer's durable pool.
+func (n *node) submit(p *payment) {
+	if e, _ := n.disk.ledger.Event(p.tx.ID); e != nil || slices.Contains(n.disk.pool, p) {
+		return
+	}
+	n.disk.pool = append(n.disk.pool, p)
+	n.wake()
+}
+
+// waits reports whether anything in the pool is not in a block yet.
+func (n *node) waits() bool {
+	return slices.ContainsFunc(n.disk.pool, func(p *payment) bool { return !n.carried[p] })
+}
+
+// load puts what waits in the pool into a block.
+func (n *node) load(b *types.Block) {
+	var raws [][]byte
+	var txs []*ledger.Parsed
+	h := sha256.New()
+	for _, p := range n.disk.pool {
+		if !n.carried[p] && len(raws) < 50 {
+			n.carried[p] = true
+			raws, txs = append(raws, p.raw), append(txs, p.tx)
+			h.Write(p.tx.ID[:])
+		}
+	}
+	if len(raws) > 0 {
+		h.Sum(b.Payload[:0])
+		b.PayloadBytes = types.PayloadSize(raws)
+		n.w.payloads[b.Payload] = txs
+	}
+}
+
+func sortHashes(hs []types.Hash) {
+	slices.SortFunc(hs, func(a, b types.Hash) int { return bytes.Compare(a[:], b[:]) })
+}
