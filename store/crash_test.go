@@ -49,7 +49,7 @@ func newLife(seed uint64) *life {
 }
 
 func (l *life) options(fs vfs.FS) Options {
-	return Options{Chain: l.w.genesis.ChainID(), Peer: self, FS: &FS{fs}, Cache: 1 << 20, memtable: 64 << 10}
+	return Options{Chain: l.w.chain, Peer: self, FS: &FS{fs}, Cache: 1 << 20, memtable: 64 << 10}
 }
 
 func (l *life) set(f func()) {

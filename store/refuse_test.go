@@ -72,7 +72,7 @@ func TestRefusals(t *testing.T) {
 	dir := filepath.Join(base, "peer")
 	w := newWorld(1, 10)
 	good := options(nil)
-	good.Chain = w.genesis.ChainID()
+	good.Chain = w.chain
 	s := openWith(t, dir, good)
 	w.start(t, s)
 	first := block(self, 1, types.Hash{}, 0, 1)
@@ -240,7 +240,7 @@ func FuzzDecoders(f *testing.F) {
 	e.Bytes([]byte{1, 2})
 	f.Add(e.Data())
 	w := newWorld(1, 3)
-	s := must(Open("/peer", Options{Chain: w.genesis.ChainID(), FS: Memory()}))
+	s := must(Open("/peer", Options{Chain: w.chain, FS: Memory()}))
 	w.start(f, s)
 	f.Add(s.state.head.encode())
 	for _, k := range []string{"c\x00\x00\x00\x00\x00\x00\x00\x00", "d\x00\x00\x00\x00\x00\x00\x00\x00"} {

@@ -189,7 +189,7 @@ func TestStateAgreesWithTwin(t *testing.T) {
 	media(t, func(t *testing.T, dir string, fs *FS) {
 		w := newWorld(7, 40)
 		o := options(fs)
-		o.Chain = w.genesis.ChainID()
+		o.Chain = w.chain
 		s := openWith(t, dir, o)
 		if _, ok := s.View().Height(); ok || s.View().State() != nil {
 			t.Fatal("a fresh store has a state")
@@ -252,7 +252,7 @@ func missing(t *testing.T, v *View) {
 func TestBatchIsDiscarded(t *testing.T) {
 	w := newWorld(3, 10)
 	o := options(Memory())
-	o.Chain = w.genesis.ChainID()
+	o.Chain = w.chain
 	s := openWith(t, "/peer", o)
 	w.start(t, s)
 	before := s.View().State().Encode()

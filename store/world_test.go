@@ -16,6 +16,7 @@ import (
 type world struct {
 	rng     *rand.Rand
 	genesis *types.Genesis
+	chain   types.Hash
 	time    types.Millis
 	coins   []types.Input // that can be spent, as far as made known
 	spent   []types.Input
@@ -44,9 +45,9 @@ func newWorld(seed uint64, coins int) *world {
 	for i := range coins {
 		g.Outputs = append(g.Outputs, types.GenesisOutput{Value: 1e9, Lock: w.keys[4+i%8], Host: w.keys[i%4]})
 	}
-	w.genesis, w.time = g, g.Time
+	w.genesis, w.chain, w.time = g, g.ChainID(), g.Time
 	for i, o := range g.Outputs {
-		w.coins = append(w.coins, types.Input{Position: uint64(i), Source: g.ChainID(), Index: uint32(i), Output: types.Output(o)})
+		w.coins = append(w.coins, types.Input{Position: uint64(i), Source: w.chain, Index: uint32(i), Output: types.Output(o)})
 	}
 	return w
 }
@@ -104,7 +105,7 @@ func (w *world) batch(height uint64, n int) *ledger.Batch {
 		case 2:
 			tx.ValidFrom = w.time + 30
 		}
-		o := ledger.Ordered{Tx: tx, ID: tx.ID(w.genesis.ChainID()), Block: types.Hash{0xb0, byte(w.rng.Uint32())}, Author: w.keys[w.rng.IntN(4)]}
+		o := ledger.Ordered{Tx: tx, ID: tx.ID(w.chain), Block: types.Hash{0xb0, byte(w.rng.Uint32())}, Author: w.keys[w.rng.IntN(4)]}
 		if tx.ValidFrom > 0 {
 			w.early = append(w.early, o)
 		}
@@ -141,7 +142,7 @@ func (w *world) start(t testing.TB, s *Store) {
 	check(t, err)
 	b := s.Begin()
 	change(t, b, state, c)
-	w.finish(t, b, 0, w.genesis.ChainID())
+	w.finish(t, b, 0, w.chain)
 }
 
 // apply applies a height to a store, as the chain does: a batch, perhaps none; a snapshot where
