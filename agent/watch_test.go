@@ -151,6 +151,27 @@ func TestWatchDropsOlder(t *testing.T) {
 	}
 }
 
+// Nor are key events told again that past has told, or that are not wanted.
+func TestWatchDropsTold(t *testing.T) {
+	var got []uint64
+	s := &session{from: 3, begin: 5, send: func(m *v1.WatchResponse) error {
+		got = append(got, m.GetKey().GetHeight())
+		return nil
+	}}
+	var all []news
+	for h := range uint64(8) {
+		e := made(key(1), h, 1)
+		all = append(all, news{key: &e})
+	}
+	if err := s.tell(all); err != nil || !slices.Equal(got, []uint64{6, 7}) {
+		t.Errorf("told heights %v, %v; want 6 and 7", got, err)
+	}
+	s.from, got = 7, nil
+	if err := s.tell(all); err != nil || !slices.Equal(got, []uint64{7}) {
+		t.Errorf("told heights %v, %v; want 7", got, err)
+	}
+}
+
 // The tiers of the schema and of the chain are the same numbers.
 func TestTiers(t *testing.T) {
 	for n, name := range v1.Tier_name {
