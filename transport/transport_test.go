@@ -373,3 +373,28 @@ func receiveRaw(t *testing.T, frame []byte) error {
 	}
 	return err
 }
+
+// Connections that end make room for others, whether they got past their handshake or not.
+func TestRoomComesBack(t *testing.T) {
+	b := open(t, chainA, key(t, 2), func(c *Config) { c.MaxConns = 9 })
+	a := open(t, chainA, key(t, 1))
+	for range 3 {
+		ab, _ := pair(t, a, b)
+		ab.Close(CodeDone, "")
+		_, err := open(t, chainB, key(t, 3)).Dial(within(t), b.Addr().String(), types.Key{})
+		wantKind(t, err, WrongChain)
+		rawHello(t, b, []byte("garbage"))
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		b.mu.Lock()
+		opened, young, kept := b.opened, b.young, len(b.conns)
+		b.mu.Unlock()
+		if opened+young+kept == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d opened, %d in their handshake, %d kept", opened, young, kept)
+		}
+	}
+	pair(t, a, b)
+}
