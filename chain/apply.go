@@ -112,8 +112,7 @@ func (c *Chain) applyAll(ds []decidedBlock) error {
 			return err
 		}
 	}
-	c.setFinal(last)
-	c.feed.publish(c, up)
+	c.feed.applied(c, last, up)
 	select {
 	case c.applied <- out:
 	case <-c.quit:

@@ -281,7 +281,7 @@ func (c *Chain) refill() error {
 	}
 	c.votes.restore(applied, certified)
 	c.pins.certify(certified)
-	c.setFinal(applied)
+	c.setFinal(applied, certified)
 	if err := c.refillPool(); err != nil {
 		return err
 	}

@@ -170,6 +170,19 @@ func (c *Chain) Updates(ctx context.Context) <-chan Update {
 func (f *feed) publish(c *Chain, up Update) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.send(c, up)
+}
+
+// applied tells what became final up to a height. The final height rises with it: no other
+// update may tell the height before what happened at it, or who resumes from there misses that.
+func (f *feed) applied(c *Chain, height uint64, up Update) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c.setFinal(height, 0) // what is certified, certified tells
+	f.send(c, up)
+}
+
+func (f *feed) send(c *Chain, up Update) {
 	if len(f.subs) == 0 {
 		return
 	}
@@ -309,13 +322,13 @@ func (c *Chain) KeyEvents(lock types.Key, from uint64, limit int) (events []type
 	return events, pin.height, nil
 }
 
-// setFinal notes the final height.
-func (c *Chain) setFinal(height uint64) {
+// setFinal notes the final height, and the newest certified one.
+func (c *Chain) setFinal(height, certified uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status.Final = height
 	c.status.Height = max(c.status.Height, height)
-	c.status.Certified = max(c.status.Certified, c.votes.certified())
+	c.status.Certified = max(c.status.Certified, certified)
 }
 
 // publishStatus notes how the chain is, for Status and Heights.

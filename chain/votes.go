@@ -63,13 +63,6 @@ func (v *votes) setOwn(vote types.CheckpointVote) {
 	v.mine = &vote
 }
 
-// certified is the height of the newest certified checkpoint.
-func (v *votes) certified() uint64 {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.newest
-}
-
 // wants reports whether a vote is of any use, before its signature is verified.
 func (v *votes) wants(s types.SignedVote) bool {
 	v.mu.Lock()
