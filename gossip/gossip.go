@@ -71,14 +71,15 @@ type Peer struct {
 	Address string // host:port, empty if not known
 }
 
-// Config is what Start needs. All but Timing and Log must be set.
+// Config is what Start needs. All but Timing, Log and Now must be set.
 type Config struct {
 	ChainID  types.Hash
 	Self     types.Key
 	Endpoint *transport.Endpoint // with MessageLimits; it stays the caller's to close
 	Chain    Chain
 	Timing   Timing
-	Log      *slog.Logger // nil for none
+	Log      *slog.Logger        // nil for none
+	Now      func() types.Millis // nil for the machine's clock; others are told it
 }
 
 // Gossip runs from Start to Close. Its methods may be called from any goroutine, and return
@@ -127,6 +128,9 @@ type peer struct {
 func Start(cfg Config) *Gossip {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = func() types.Millis { return types.MillisOf(time.Now()) }
 	}
 	g := &Gossip{
 		cfg: cfg, timing: cfg.Timing.orDefault(), log: cfg.Log, kick: make(chan struct{}, 1),

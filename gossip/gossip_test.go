@@ -47,6 +47,25 @@ func TestFourPeersExchangeBlocks(t *testing.T) {
 	}
 }
 
+// A status tells how far a peer's clock is ahead.
+func TestClocksAreTold(t *testing.T) {
+	c := newFakeChain()
+	e := openEndpoint(t, 2)
+	fast := &node{n: 2, chain: c, endpoint: e}
+	const ahead = 3_600_000
+	fast.Gossip = Start(Config{ChainID: chainID, Self: keyOf(2), Endpoint: e, Chain: c, Timing: quick,
+		Now: func() types.Millis { return types.MillisOf(time.Now()) + ahead }})
+	t.Cleanup(fast.stop)
+	right := start(t, 1, newFakeChain())
+	know(fast, right)
+	for nd, want := range map[*node]types.Millis{right: ahead, fast: -ahead} {
+		eventually(t, "a status has come", func() bool { return nd.Peers()[0].Heard })
+		if got := nd.Peers()[0].ClockAhead; got < want-1000 || got > want+1000 {
+			t.Errorf("peer %d: the other clock is ahead by %d ms, want about %d", nd.n, got, want)
+		}
+	}
+}
+
 func TestVotesReachAll(t *testing.T) {
 	nodes := network(t, 3)
 	for _, nd := range nodes {
@@ -307,7 +326,7 @@ func nothing0(context.Context, transport.Message) (transport.Message, error) {
 
 // Frames that break the framing close the connection in transport; gossip remembers.
 func TestBreachOfFramingIsRemembered(t *testing.T) {
-	for _, m := range []transport.Message{{Kind: kindStatus, Data: make([]byte, 17)}, {Kind: 99}} {
+	for _, m := range []transport.Message{{Kind: kindStatus, Data: make([]byte, 25)}, {Kind: 99}} {
 		a := start(t, 1, newFakeChain())
 		a.SetPeers([]Peer{{keyOf(9), "127.0.0.1:1"}})
 		e, err := transport.Listen(transport.Config{Chain: chainID, Key: secret(9), Listen: "127.0.0.1:0", Messages: map[uint8]int{kindStatus: 1 << 20, 99: 1}})

@@ -24,6 +24,8 @@ type link struct {
 	queued  int    // bytes in out
 	dropped uint64 // pushes that found no room
 	pulling bool   // a pull by id is under way
+	heard   bool   // a status has come
+	ahead   types.Millis
 
 	limits map[uint8]*rate.Limiter
 	// One request of each costly kind is served at a time.
@@ -72,7 +74,7 @@ func (g *Gossip) write(l *link) {
 	}
 	now := func() transport.Message {
 		top, final := g.cfg.Chain.Heights()
-		return status{top, final}.encode()
+		return status{top, final, g.cfg.Now()}.encode()
 	}
 	if !send(now()) {
 		return
@@ -161,6 +163,8 @@ func (g *Gossip) takeStatus(l *link, data []byte) error {
 	defer g.mu.Unlock()
 	p := l.peer
 	p.status = s
+	// Half a round trip ago it was as late there as it says.
+	l.heard, l.ahead = true, s.Clock+types.Millis(l.conn.RTT().Milliseconds()/2)-g.cfg.Now()
 	if s.Top > top && p.stuckAt == top {
 		p.stuck++
 	} else {

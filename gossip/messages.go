@@ -7,18 +7,22 @@ import (
 
 // The messages, as in spec/network.md, "Messages". A decoded block aliases the message.
 
-type status struct{ Top, Final uint64 }
+type status struct {
+	Top, Final uint64
+	Clock      types.Millis // the sender's, when it was sent
+}
 
 func (s status) encode() transport.Message {
-	e := types.NewEncoder(make([]byte, 0, 16))
+	e := types.NewEncoder(make([]byte, 0, 24))
 	e.U64(s.Top)
 	e.U64(s.Final)
+	e.Time(s.Clock)
 	return transport.Message{Kind: kindStatus, Data: e.Data()}
 }
 
 func decodeStatus(data []byte) (status, error) {
 	d := types.NewDecoder("status", data)
-	s := status{Top: d.U64("top"), Final: d.U64("final")}
+	s := status{Top: d.U64("top"), Final: d.U64("final"), Clock: d.Time("clock")}
 	if s.Top > types.MaxHeight || s.Final > s.Top {
 		d.Fail(types.NotCanonical, "height")
 	}

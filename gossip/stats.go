@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"slices"
 	"time"
+
+	"charter/types"
 )
 
 // Stats counts since Start. Nothing is dropped that is not counted here.
@@ -79,6 +81,8 @@ type PeerStatus struct {
 	Remote     string        // host:port it is connected from
 	RTT        time.Duration // zero while not connected
 	Top, Final uint64        // as it last said
+	Heard      bool          // it has said so on this connection
+	ClockAhead types.Millis  // how far its clock is ahead of ours, as of then; negative where it is behind
 	Lag        uint64        // heights that it is below our top
 	Ahead      uint64        // heights that it is above our top
 	Score      float64
@@ -100,6 +104,7 @@ func (g *Gossip) Peers() []PeerStatus {
 		if l := p.link; l != nil {
 			s.Connected, s.Dialed, s.QueueDrops = true, l.conn.Dialed(), l.dropped
 			s.Remote, s.RTT = l.conn.RemoteAddr().String(), l.conn.RTT()
+			s.Heard, s.ClockAhead = l.heard, l.ahead
 		} else if p.failed != nil {
 			s.DialError = p.failed.Error()
 		}
