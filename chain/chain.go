@@ -162,6 +162,15 @@ func (c *Chain) Close() error {
 	c.done.Wait()
 	c.feed.close()
 	c.pins.close()
+	return c.Err()
+}
+
+// Failed is closed when the chain has stopped because it could not go on without losing
+// something; Err says why.
+func (c *Chain) Failed() <-chan struct{} { return c.failed }
+
+// Err is why the chain has failed, or nil.
+func (c *Chain) Err() error {
 	select {
 	case <-c.failed:
 		return c.failure
@@ -169,10 +178,6 @@ func (c *Chain) Close() error {
 		return nil
 	}
 }
-
-// Failed is closed when the chain has stopped because it could not go on without losing
-// something; Close says why.
-func (c *Chain) Failed() <-chan struct{} { return c.failed }
 
 // fail stops the chain for good.
 func (c *Chain) fail(err error) {
