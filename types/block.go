@@ -83,7 +83,7 @@ func (b *Block) encodeBody(e *Encoder) {
 	e.Key(b.Author)
 	e.Hash(b.Previous)
 	e.Hash(b.Parent)
-	e.U16(uint16(len(b.Merges)))
+	e.Count16(len(b.Merges))
 	for _, m := range b.Merges {
 		e.Hash(m)
 	}
@@ -95,8 +95,8 @@ func (b *Block) encodeBody(e *Encoder) {
 	e.Hash(b.Payload)
 	e.U32(b.PayloadBytes)
 	e.Hash(b.Sample)
-	e.Bool(!b.Checkpoint.Checkpoint.IsZero())
-	if !b.Checkpoint.Checkpoint.IsZero() {
+	e.Bool(b.Checkpoint != (CheckpointVote{}))
+	if b.Checkpoint != (CheckpointVote{}) {
 		b.Checkpoint.encode(e)
 	}
 }
@@ -178,7 +178,7 @@ func EncodePayload(txs [][]byte) []byte {
 		n += 4 + len(tx)
 	}
 	e := NewEncoder(make([]byte, 0, n))
-	e.U32(uint32(len(txs)))
+	e.Count32(len(txs))
 	for _, tx := range txs {
 		e.Bytes(tx)
 	}
@@ -249,7 +249,7 @@ func (s *Snapshot) Find(peer Key) (int, bool) {
 
 func (s *Snapshot) encode(e *Encoder) {
 	e.U64(s.Height)
-	e.U16(uint16(len(s.Members)))
+	e.Count16(len(s.Members))
 	for _, m := range s.Members {
 		e.Key(m.Peer)
 		e.Amount(m.Shares)

@@ -90,7 +90,7 @@ func (c *Certificate) Encode() []byte {
 
 func (c *Certificate) encode(e *Encoder) {
 	e.Hash(c.Snapshot)
-	e.U16(uint16(len(c.Votes)))
+	e.Count16(len(c.Votes))
 	for _, v := range c.Votes {
 		e.U16(v.Index)
 		e.Signature(v.Signature)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // The encoding has fixed-size big-endian integers, arrays as they are, and lists behind
@@ -52,6 +53,11 @@ func IsDecodeKind(err error, k DecodeKind) bool {
 }
 
 // Encoder appends values to a byte slice. The zero Encoder is ready.
+//
+// It judges nothing: a time below zero or an amount above MaxSupply is written as it is,
+// and no decoder takes it. Only a count that does not fit its bytes panics, because it
+// would wrap, and the bytes might decode to another value; whoever fills lists by what
+// others say bounds them before (the Max… constants).
 type Encoder struct{ buf []byte }
 
 // NewEncoder appends to buf, which may be nil.
@@ -87,9 +93,22 @@ func (e *Encoder) Key(k Key) { e.buf = append(e.buf, k[:]...) }
 // Signature appends 64 bytes.
 func (e *Encoder) Signature(s Signature) { e.buf = append(e.buf, s[:]...) }
 
+// Count8, Count16 and Count32 append how many elements follow. They panic on more than
+// one, two or four bytes can say.
+func (e *Encoder) Count8(n int)  { e.U8(uint8(fit(n, math.MaxUint8))) }
+func (e *Encoder) Count16(n int) { e.U16(uint16(fit(n, math.MaxUint16))) }
+func (e *Encoder) Count32(n int) { e.U32(uint32(fit(n, math.MaxUint32))) }
+
+func fit(n int, max uint64) uint64 {
+	if n < 0 || uint64(n) > max {
+		panic(fmt.Sprintf("encode: %d elements where a count goes up to %d", n, max))
+	}
+	return uint64(n)
+}
+
 // Bytes appends a length of four bytes, then the bytes.
 func (e *Encoder) Bytes(b []byte) {
-	e.U32(uint32(len(b)))
+	e.Count32(len(b))
 	e.Raw(b)
 }
 
@@ -223,23 +242,23 @@ func (d *Decoder) Amount(what string) Amount {
 // Count16 reads a count of two bytes. It refuses one above max, and one whose elements,
 // of at least size bytes each, the bytes left cannot hold: nothing is allocated before.
 func (d *Decoder) Count16(what string, max, size int) int {
-	return d.count(what, int(d.U16(what)), max, size)
+	return d.count(what, uint32(d.U16(what)), max, size)
 }
 
 // Count32 is Count16 for a count of four bytes.
 func (d *Decoder) Count32(what string, max, size int) int {
-	return d.count(what, int(d.U32(what)), max, size)
+	return d.count(what, d.U32(what), max, size)
 }
 
-func (d *Decoder) count(what string, n, max, size int) int {
+func (d *Decoder) count(what string, n uint32, max, size int) int {
 	if d.err != nil {
 		return 0
 	}
-	if n > max || n > d.Left()/size {
+	if uint64(n) > uint64(min(max, d.Left()/size)) {
 		d.Fail(TooLong, what)
 		return 0
 	}
-	return n
+	return int(n)
 }
 
 // Bytes reads a length of four bytes, at most max, and a copy of that many bytes. None
@@ -257,18 +276,25 @@ func (d *Decoder) Bytes(what string, max int) []byte {
 func (d *Decoder) String(what string, max int) string {
 	n := d.Count16(what, max, 1)
 	b := d.Take(what, n)
-	for _, c := range b {
-		if c < 0x20 || c > 0x7e {
-			d.Fail(NotCanonical, what)
-			return ""
-		}
+	if !printable(string(b)) {
+		d.Fail(NotCanonical, what)
+		return ""
 	}
 	return string(b)
 }
 
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
 // String appends a length of two bytes, then the bytes.
 func (e *Encoder) String(s string) {
-	e.U16(uint16(len(s)))
+	e.Count16(len(s))
 	e.buf = append(e.buf, s...)
 }
 

@@ -2,6 +2,7 @@ package types
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sort"
 )
@@ -153,7 +154,7 @@ func (r Reveal) encode(e *Encoder) {
 	e.U16(r.Input)
 	e.Key(r.Inner)
 	r.Leaf.encode(e)
-	e.U8(uint8(len(r.Path)))
+	e.Count8(len(r.Path))
 	for _, h := range r.Path {
 		e.Hash(h)
 	}
@@ -193,20 +194,45 @@ const (
 	leafHash
 )
 
-func (l Leaf) encode(e *Encoder) {
-	var flags uint8
-	for _, c := range []struct {
-		bit uint8
-		set bool
-	}{{leafKeys, l.Threshold > 0}, {leafAfter, l.After > 0}, {leafOlder, l.Older > 0}, {leafHash, !l.HashLock.IsZero()}} {
-		if c.set {
-			flags |= c.bit
+// Check reports why no transaction could reveal the leaf: its decoder would refuse it. What
+// is locked by such a leaf alone is lost.
+func (l Leaf) Check() error {
+	switch {
+	case l.flags() == 0:
+		return errors.New("leaf: it has no condition")
+	case len(l.Keys) > MaxLeafKeys:
+		return fmt.Errorf("leaf: %d keys, at most %d", len(l.Keys), MaxLeafKeys)
+	case int(l.Threshold) > len(l.Keys) || l.Threshold == 0 && len(l.Keys) > 0:
+		return fmt.Errorf("leaf: %d of %d keys can not sign", l.Threshold, len(l.Keys))
+	case l.After < 0 || l.After > MaxTime || l.Older < 0 || l.Older > MaxTime:
+		return fmt.Errorf("leaf: after %d or older %d is out of range", l.After, l.Older)
+	}
+	for i := 1; i < len(l.Keys); i++ {
+		if bytes.Compare(l.Keys[i-1][:], l.Keys[i][:]) >= 0 {
+			return fmt.Errorf("leaf: key %s is out of order or there twice", l.Keys[i])
 		}
 	}
+	return nil
+}
+
+// flags is which conditions are there.
+func (l Leaf) flags() (flags uint8) {
+	for i, there := range [...]bool{
+		l.Threshold > 0 || len(l.Keys) > 0, l.After != 0, l.Older != 0, !l.HashLock.IsZero(),
+	} {
+		if there {
+			flags |= 1 << i
+		}
+	}
+	return flags
+}
+
+func (l Leaf) encode(e *Encoder) {
+	flags := l.flags()
 	e.U8(flags)
 	if flags&leafKeys != 0 {
 		e.U8(l.Threshold)
-		e.U8(uint8(len(l.Keys)))
+		e.Count8(len(l.Keys))
 		for _, k := range l.Keys {
 			e.Key(k)
 		}
@@ -224,50 +250,32 @@ func (l Leaf) encode(e *Encoder) {
 
 func decodeLeaf(d *Decoder) (l Leaf) {
 	flags := d.U8("leaf")
-	if flags == 0 || flags >= leafHash<<1 {
+	if flags >= leafHash<<1 {
 		d.Fail(Unknown, "leaf")
-		return l
 	}
 	if flags&leafKeys != 0 {
 		l.Threshold = d.U8("threshold")
 		n := d.U8("keys")
 		if n > MaxLeafKeys {
 			d.Fail(TooLong, "keys")
-			return l
-		}
-		if l.Threshold == 0 || l.Threshold > n {
-			d.Fail(NotCanonical, "threshold")
-			return l
 		}
 		for i := 0; i < int(n) && d.err == nil; i++ {
-			k := d.Key("keys")
-			if i > 0 && bytes.Compare(l.Keys[i-1][:], k[:]) >= 0 {
-				d.Fail(NotCanonical, "keys")
-				return l
-			}
-			l.Keys = append(l.Keys, k)
+			l.Keys = append(l.Keys, d.Key("keys"))
 		}
 	}
 	if flags&leafAfter != 0 {
-		l.After = decodePositive(d, "after")
+		l.After = d.Time("after")
 	}
 	if flags&leafOlder != 0 {
-		l.Older = decodePositive(d, "older")
+		l.Older = d.Time("older")
 	}
 	if flags&leafHash != 0 {
-		if l.HashLock = d.Hash("hash"); l.HashLock.IsZero() {
-			d.Fail(NotCanonical, "hash")
-		}
+		l.HashLock = d.Hash("hash")
+	}
+	if l.flags() != flags || l.Check() != nil {
+		d.Fail(NotCanonical, "leaf")
 	}
 	return l
-}
-
-func decodePositive(d *Decoder, what string) Millis {
-	t := d.Time(what)
-	if t == 0 {
-		d.Fail(NotCanonical, what)
-	}
-	return t
 }
 
 // Hash is the leaf's hash in its lock's tree.
@@ -308,15 +316,15 @@ func (t *Transaction) encodeBody(e *Encoder) {
 	e.Raw(t.Salt[:])
 	e.Time(t.ValidFrom)
 	e.Time(t.ValidUntil)
-	e.U16(uint16(len(t.Inputs)))
+	e.Count16(len(t.Inputs))
 	for _, in := range t.Inputs {
 		in.encode(e)
 	}
-	e.U16(uint16(len(t.Outputs)))
+	e.Count16(len(t.Outputs))
 	for _, o := range t.Outputs {
 		o.encode(e)
 	}
-	e.U8(uint8(len(t.Records)))
+	e.Count8(len(t.Records))
 	for _, r := range t.Records {
 		e.U8(r.kind())
 		r.encode(e)
@@ -328,7 +336,7 @@ func (t *Transaction) encodeBody(e *Encoder) {
 func (t *Transaction) Encode() []byte {
 	e := NewEncoder(make([]byte, 0, t.sizeHint()))
 	t.encodeBody(e)
-	e.U16(uint16(len(t.Reveals)))
+	e.Count16(len(t.Reveals))
 	for _, r := range t.Reveals {
 		r.encode(e)
 	}
