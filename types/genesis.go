@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Params are one network's constants; its genesis sets them (spec/consensus.md, "Parameters").
@@ -96,14 +97,14 @@ func (g *Genesis) Encode() []byte {
 	} {
 		e.U64(v)
 	}
-	e.U16(uint16(len(g.Peers)))
+	e.Count16(len(g.Peers))
 	for _, p := range g.Peers {
 		e.Key(p.Peer)
 		e.String(p.Name)
 		e.String(p.Address)
 		e.Key(p.Reward)
 	}
-	e.U32(uint32(len(g.Outputs)))
+	e.Count32(len(g.Outputs))
 	for _, o := range g.Outputs {
 		Output(o).encode(e)
 	}
@@ -144,7 +145,7 @@ func (g *Genesis) Snapshot() *Snapshot {
 
 // Check reports the first thing that makes the genesis unusable.
 func (g *Genesis) Check() error {
-	if g.Network == "" || len(g.Network) > MaxName || !ValidName(g.Network) {
+	if !ValidName(g.Network) {
 		return fmt.Errorf("network %q: want 1 to %d of a-z, 0-9 and '-'", g.Network, MaxName)
 	}
 	if g.Time < 0 || g.Time > MaxTime {
@@ -166,8 +167,8 @@ func (g *Genesis) Check() error {
 			return fmt.Errorf("peers[%d]: key %s is zero or there twice", i, p.Peer)
 		case !ValidName(p.Name) || names[p.Name]:
 			return fmt.Errorf("peers[%d]: name %q: want 1 to %d of a-z, 0-9 and '-', and no name twice", i, p.Name, MaxName)
-		case len(p.Address) > MaxAddress:
-			return fmt.Errorf("peers[%d]: address is longer than %d bytes", i, MaxAddress)
+		case len(p.Address) > MaxAddress || !printable(p.Address):
+			return fmt.Errorf("peers[%d]: address %q: want at most %d bytes of printable ASCII", i, p.Address, MaxAddress)
 		}
 		peers[p.Peer], names[p.Name] = true, true
 	}
@@ -198,8 +199,9 @@ func ValidName(s string) bool {
 	return true
 }
 
-// ParseGenesis reads the JSON file of a genesis, refuses fields that it does not know, and
-// checks it.
+// ParseGenesis reads the JSON file of a genesis and checks it. It refuses fields that it does
+// not know, that are there twice, or that are spelt in capitals: readers of JSON differ in what
+// they make of those, and everybody must read the same chain.
 func ParseGenesis(data []byte) (*Genesis, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -210,10 +212,44 @@ func ParseGenesis(data []byte) (*Genesis, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, errors.New("genesis: more text behind the genesis")
 	}
+	if err := plainNames(json.NewDecoder(bytes.NewReader(data))); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
 	if err := g.Check(); err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)
 	}
 	return g, nil
+}
+
+// plainNames reads one JSON value, and refuses a field that is there twice, or whose name is
+// not in the lower-case letters that all of ours have.
+func plainNames(d *json.Decoder) error {
+	open, err := d.Token()
+	if err != nil {
+		return err
+	}
+	if open != json.Delim('{') && open != json.Delim('[') {
+		return nil
+	}
+	seen := make(map[string]bool)
+	for d.More() {
+		if open == json.Delim('{') {
+			t, err := d.Token()
+			if err != nil {
+				return err
+			}
+			name := t.(string) // it stands where only a name can
+			if seen[name] || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "" {
+				return fmt.Errorf("field %q is there twice or not in lower case", name)
+			}
+			seen[name] = true
+		}
+		if err := plainNames(d); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return err
 }
 
 // JSON is the file that ParseGenesis reads.
