@@ -19,7 +19,10 @@ func sample(t testing.TB, chain types.Hash) (tx *types.Transaction, resign func(
 		After: 500, Older: 20, HashLock: PreimageHash(preimage),
 	}
 	inner := priv(7).Public()
-	root, paths := sig.LockTree([]types.Leaf{{After: 9}, leaf})
+	root, paths, err := sig.LockTree([]types.Leaf{{After: 9}, leaf})
+	if err != nil {
+		t.Fatal(err)
+	}
 	lock, err := sig.LockKey(inner, root)
 	if err != nil {
 		t.Fatal(err)

@@ -78,7 +78,10 @@ func drawVectors(t testing.TB) *vectors {
 		return types.Input{Position: position, Source: tx.ID(v.Chain), Index: index, Output: tx.Outputs[index]}
 	}
 	leaf := types.Leaf{Threshold: 2, Keys: types.SortKeys([]types.Key{priv(5).Public(), priv(6).Public(), priv(7).Public()}), Older: 1500}
-	root, paths := sig.LockTree([]types.Leaf{leaf, {Threshold: 1, Keys: []types.Key{priv(9).Public()}, HashLock: PreimageHash(types.Hash{1})}})
+	root, paths, err := sig.LockTree([]types.Leaf{leaf, {Threshold: 1, Keys: []types.Key{priv(9).Public()}, HashLock: PreimageHash(types.Hash{1})}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	lock, err := sig.LockKey(priv(8).Public(), root)
 	if err != nil {
 		t.Fatal(err)

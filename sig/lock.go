@@ -79,10 +79,13 @@ func RootFromPath(leaf types.Hash, path []types.Hash) types.Hash {
 
 // OpensLock checks that lock is inner tweaked by the root that leaf and path lead to.
 // Whether the leaf's conditions hold is not its question. Errors: BadKey of the inner
-// key; BadLock.
+// key; BadLock, also for a leaf that fails its Check.
 func OpensLock(lock, inner types.Key, leaf types.Leaf, path []types.Hash) error {
 	if len(path) > types.MaxLeafPath {
 		return &Error{Kind: BadLock, What: fmt.Sprintf("a path of %d hashes, at most %d", len(path), types.MaxLeafPath), Key: lock}
+	}
+	if err := leaf.Check(); err != nil {
+		return &Error{Kind: BadLock, What: err.Error(), Key: lock}
 	}
 	have, err := LockKey(inner, RootFromPath(leaf.Hash(), path))
 	if err != nil {
@@ -97,20 +100,24 @@ func OpensLock(lock, inner types.Key, leaf types.Leaf, path []types.Hash) error 
 // LockTree builds the tree of a lock's leaves: pairs are joined in the order given, level
 // by level, and an odd one out moves up as it is. It gives the root, zero for no leaves,
 // and for each leaf its path. A path has at most ⌈log₂ leaves⌉ hashes, so that
-// types.MaxLeafPath is out of reach of leaves that fit in a memory.
+// types.MaxLeafPath is out of reach of leaves that fit in a memory. Its error is BadLock, of
+// a leaf that fails its Check: nothing should be locked so.
 //
 //	      root
 //	     /    \
 //	  ab        c      paths: a: b, c   b: a, c   c: ab
 //	 /  \
 //	a    b
-func LockTree(leaves []types.Leaf) (root types.Hash, paths [][]types.Hash) {
+func LockTree(leaves []types.Leaf) (root types.Hash, paths [][]types.Hash, err error) {
 	type node struct {
 		hash        types.Hash
 		first, past int // the leaves below
 	}
 	level := make([]node, len(leaves))
 	for i, l := range leaves {
+		if err := l.Check(); err != nil {
+			return types.Hash{}, nil, &Error{Kind: BadLock, What: fmt.Sprintf("leaves[%d]: %v", i, err)}
+		}
 		level[i] = node{l.Hash(), i, i + 1}
 	}
 	paths = make([][]types.Hash, len(leaves))
@@ -134,5 +141,5 @@ func LockTree(leaves []types.Leaf) (root types.Hash, paths [][]types.Hash) {
 	if len(level) == 1 {
 		root = level[0].hash
 	}
-	return root, paths
+	return root, paths, nil
 }

@@ -71,7 +71,7 @@ func TestLockWithoutTree(t *testing.T) {
 	if priv, err := LockPrivate(k, types.Hash{}); err != nil || priv != k {
 		t.Errorf("another key, %v", err)
 	}
-	if root, paths := LockTree(nil); !root.IsZero() || len(paths) != 0 {
+	if root, paths, err := LockTree(nil); err != nil || !root.IsZero() || len(paths) != 0 {
 		t.Errorf("no leaves make the root %s", root)
 	}
 }
@@ -106,8 +106,8 @@ func TestLockTree(t *testing.T) {
 			leaves = append(leaves, types.Leaf{After: types.Millis(i + 1)})
 			hashes = append(hashes, leaves[i].Hash())
 		}
-		root, paths := LockTree(leaves)
-		if want := refRoot(hashes); root != want {
+		root, paths, err := LockTree(leaves)
+		if want := refRoot(hashes); err != nil || root != want {
 			t.Errorf("%d leaves: root %s, twin %s", n, root, want)
 		}
 		lock, err := LockKey(inner, root)

@@ -253,7 +253,10 @@ func TestKinds(t *testing.T) {
 	pub, s, input := k.Public(), Sign(k, msg), []byte("input")
 	proof := Prove(k, input)
 	leaves := []types.Leaf{{After: 1}, {After: 2}, {After: 3}}
-	treeRoot, paths := LockTree(leaves)
+	treeRoot, paths, err := LockTree(leaves)
+	if err != nil {
+		t.Fatal(err)
+	}
 	lock, err := LockKey(pub, treeRoot)
 	if err != nil {
 		t.Fatal(err)
@@ -277,6 +280,11 @@ func TestKinds(t *testing.T) {
 		return err
 	}
 	parse := func(b [32]byte) error { _, err := ParsePrivateKey(b); return err }
+	lockedOut, err := LockKey(pub, types.Leaf{Keys: []types.Key{pub}}.Hash())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lockTree := func(l ...types.Leaf) error { _, _, err := LockTree(l); return err }
 	aggregate := func(k ...types.Key) error { _, err := Aggregate(k); return err }
 	signSet := func(k ...PrivateKey) error { _, err := SignSet(k, msg); return err }
 	lockKey := func(k types.Key, h types.Hash) error { _, err := LockKey(k, h); return err }
@@ -334,6 +342,9 @@ func TestKinds(t *testing.T) {
 		{"path of another leaf", BadLock, OpensLock(lock, pub, leaves[0], paths[1])},
 		{"path cut", BadLock, OpensLock(lock, pub, leaves[0], paths[0][:1])},
 		{"path too long", BadLock, OpensLock(longLock, pub, leaves[0], longPath)},
+		{"leaf that nothing opens", BadLock, OpensLock(lockedOut, pub, types.Leaf{Keys: []types.Key{pub}}, nil)},
+		{"tree with such a leaf", BadLock, lockTree(types.Leaf{After: 1}, types.Leaf{Keys: []types.Key{pub}})},
+		{"tree with a leaf of nothing", BadLock, lockTree(types.Leaf{})},
 
 		{"input of another", BadProof, verifyVRF(pub, []byte("inpux"), proof)},
 		{"proof of another", BadProof, verifyVRF(other.Public(), input, proof)},

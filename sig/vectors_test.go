@@ -285,7 +285,10 @@ func drawLocks(t *testing.T) (out []lockCase) {
 		for i := range n {
 			leaves = append(leaves, types.Leaf{After: types.Millis(1000 * (i + 1))})
 		}
-		treeRoot, paths := LockTree(leaves)
+		treeRoot, paths, err := LockTree(leaves)
+		if err != nil {
+			t.Fatal(err)
+		}
 		lock, err := LockKey(inner, treeRoot)
 		if err != nil {
 			t.Fatal(err)
