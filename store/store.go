@@ -58,7 +58,7 @@ type Options struct {
 }
 
 // DefaultCache is the bytes of cache if none are given.
-const DefaultCache = 32 << 20
+const DefaultCache = 64 << 20
 
 // Store is an open directory. Its methods may be called by several goroutines, but Apply by
 // one at a time. What they return is the caller's to keep.

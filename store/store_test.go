@@ -105,6 +105,9 @@ func TestBlocks(t *testing.T) {
 			if _, ok, err := s.Block(types.Hash{9}); ok || err != nil {
 				t.Fatal(ok, err)
 			}
+			if log, state := s.DiskBytes(); log == 0 || state == 0 {
+				t.Fatal(log, state)
+			}
 			i := 30
 			for b, err := range s.Arrived(31) {
 				check(t, err)
