@@ -138,3 +138,15 @@ func VerifyProof(file []byte, t Trust, document *types.Hash) (*proof.Verdict, er
 	}
 	return v, nil
 }
+
+// Verify checks a proof file from the wallet's genesis on, as anybody can, and says what it proves.
+func (c *Client) Verify(ctx context.Context, file []byte, document *types.Hash) (*proof.Verdict, error) {
+	if err := c.login(ctx); err != nil {
+		return nil, err
+	}
+	v, err := proof.VerifyFile(file, *c.genesis, document)
+	if err != nil {
+		return nil, refuse(NotProof, err, "not proven: %v", err)
+	}
+	return v, nil
+}

@@ -242,3 +242,18 @@ func WriteFile(path string, data []byte, mode os.FileMode) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// Sealed reports whether the wallet file at a path is under a passphrase. Errors: Missing,
+// Damaged, Disk.
+func Sealed(path string) (bool, error) {
+	v := vault{path: path}
+	file, err := v.read()
+	if err != nil {
+		return false, err
+	}
+	word, _, _, err := splitVault(file)
+	if err != nil {
+		return false, v.damaged(err)
+	}
+	return word == "sealed", nil
+}

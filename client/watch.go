@@ -68,7 +68,7 @@ func (o *observer) once(ctx context.Context) error {
 	}
 	c.mu.Unlock()
 	r.Locks = r.Locks[max(0, len(r.Locks)-watchMax):] // the newest; Sync asks for all
-	var until uint64                                   // what came is provable once this height is certified
+	var until uint64                                  // what came is provable once this height is certified
 	return c.watch(ctx, r, func(m *v1.WatchResponse) (done bool, err error) {
 		switch what := m.What.(type) {
 		case *v1.WatchResponse_Key:
