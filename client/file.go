@@ -86,45 +86,56 @@ func newVault(c *Config) (*vault, error) {
 }
 
 // openVault reads a wallet file, and gives the bytes of its body opened.
-func openVault(c *Config) (v *vault, plain []byte, err error) {
+func openVault(c *Config) (*vault, []byte, error) {
+	v := &vault{path: c.Path}
 	if _, err := os.Stat(c.Path); err != nil {
 		return nil, nil, readError(c.Path, err)
 	}
-	v = &vault{path: c.Path}
 	if !c.ReadOnly {
+		var err error
 		if v.lock, err = lockVault(c.Path, c.LockWait); err != nil {
 			return nil, nil, err
 		}
 	}
-	defer func() {
-		if err != nil {
-			v.close()
-		}
-	}()
+	plain, err := v.open(c.Passphrase)
+	if err != nil {
+		v.close()
+		return nil, nil, err
+	}
+	return v, plain, nil
+}
+
+// open finds the key, and with it the body.
+func (v *vault) open(passphrase string) ([]byte, error) {
 	file, err := v.read()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	word, head, body, err := splitVault(file)
 	if err != nil {
-		return nil, nil, v.damaged(err)
+		return nil, v.damaged(err)
 	}
 	v.head = bytes.Clone(file[:len(file)-len(body)])
 	if word == "sealed" {
-		if c.Passphrase == "" {
-			return nil, nil, refuse(NoPassphrase, nil, "the wallet %s is sealed under a passphrase: give it", c.Path)
+		if passphrase == "" {
+			return nil, refuse(NoPassphrase, nil, "the wallet %s is sealed under a passphrase: give it", v.path)
 		}
-		if head, err = seal.Decrypt(head, c.Passphrase); err != nil {
-			return nil, nil, v.unsealed(err)
+		head, err = seal.Decrypt(head, passphrase)
+		if seal.IsKind(err, seal.WrongPassphrase) {
+			return nil, refuse(WrongPassphrase, err, "wrong passphrase for the wallet %s: try again", v.path)
+		}
+		if err != nil {
+			return nil, v.damaged(err)
 		}
 	}
 	if v.key, err = seal.ParseKey(strings.TrimSpace(string(head))); err != nil {
-		return nil, nil, v.damaged(err)
+		return nil, v.damaged(err)
 	}
-	if plain, err = v.key.Decrypt(body); err != nil {
-		return nil, nil, v.damaged(err)
+	plain, err := v.key.Decrypt(body)
+	if err != nil {
+		return nil, v.damaged(err)
 	}
-	return v, plain, nil
+	return plain, nil
 }
 
 // splitVault takes a wallet file apart.
@@ -140,13 +151,6 @@ func splitVault(file []byte) (word string, head, body []byte, err error) {
 		return "", nil, nil, errors.New("it is cut off")
 	}
 	return word, rest[:n], rest[n:], nil
-}
-
-func (v *vault) unsealed(err error) error {
-	if seal.IsKind(err, seal.WrongPassphrase) {
-		return refuse(WrongPassphrase, err, "wrong passphrase for the wallet %s: try again", v.path)
-	}
-	return v.damaged(err)
 }
 
 func (v *vault) damaged(err error) error {
