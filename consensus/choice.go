@@ -75,16 +75,25 @@ type forkChoice struct {
 	chain   map[*vertex]bool         // the open blocks on the chain to parent
 }
 
-// open reports whether v is not final for a view with last anchor f.
-func (c *Core) open(f, v *vertex) bool {
-	return v.author >= 0 && v.past != nil && !c.below(f, v)
+// open reports whether v is not final for a view that decides d: no anchor is v, or has it
+// in its past. (The last one alone does not tell: it may have left out the one before.)
+func (c *Core) open(d *decision, v *vertex) bool {
+	if v.author < 0 || v.past == nil {
+		return false
+	}
+	for ; d != nil && d.height >= v.height; d = d.prev {
+		if d.anchor != nil && c.below(d.anchor, v) {
+			return false
+		}
+	}
+	return true
 }
 
 // choose is the fork choice in a view, for a block upon it (spec, "Fork choice").
 func (c *Core) choose(g *view, r *run) *forkChoice {
 	f := g.dec.last
-	fc := &forkChoice{backing: c.backing(g, r, f), chain: make(map[*vertex]bool)}
-	children := c.tree(g, f)
+	fc := &forkChoice{backing: c.backing(g, r), chain: make(map[*vertex]bool)}
+	children := c.tree(g)
 	at := children[nil]
 	fc.parent = f
 	if moreThanThird(fc.backing[f], r.total) {
@@ -98,9 +107,9 @@ func (c *Core) choose(g *view, r *run) *forkChoice {
 	return fc
 }
 
-// backing sums, for each open block and the last anchor f, the shares of the counted blocks
+// backing sums, for each open block and the last anchor, the shares of the counted blocks
 // that have it on their chain below them.
-func (c *Core) backing(g *view, r *run, f *vertex) map[*vertex]types.Amount {
+func (c *Core) backing(g *view, r *run) map[*vertex]types.Amount {
 	var top types.Amount // of authors with a block of the highest height
 	for a, t := range g.tips {
 		if t != nil && t.height+1 == g.height && !g.forked(a) {
@@ -115,12 +124,12 @@ func (c *Core) backing(g *view, r *run, f *vertex) map[*vertex]types.Amount {
 			continue
 		}
 		v := t.parent
-		for c.open(f, v) {
+		for c.open(g.dec, v) {
 			sums[v] += s
 			v = v.parent
 		}
-		if v.id == f.id {
-			sums[f] += s
+		if v.id == g.dec.last.id {
+			sums[g.dec.last] += s
 		}
 	}
 	return sums
@@ -128,19 +137,19 @@ func (c *Core) backing(g *view, r *run, f *vertex) map[*vertex]types.Amount {
 
 // tree is the open blocks of a view by their parent, without the branches that hold no block
 // of an unforked author. Under nil are those whose parent is final.
-func (c *Core) tree(g *view, f *vertex) map[*vertex][]*vertex {
+func (c *Core) tree(g *view) map[*vertex][]*vertex {
 	sound := make(map[*vertex]bool) // has a block of an unforked author at or above it
 	children := make(map[*vertex][]*vertex)
 	seen := make(map[*vertex]bool)
 	for a := range g.tips {
 		lines := append([]*vertex{g.tips[a]}, g.forks[a]...)
 		for _, v := range lines {
-			for ; v != nil && !seen[v] && c.open(f, v); v = v.previous {
+			for ; v != nil && !seen[v] && c.open(g.dec, v); v = v.previous {
 				seen[v] = true
 				if g.forked(a) {
 					continue
 				}
-				for w := v; c.open(f, w) && !sound[w]; w = w.parent {
+				for w := v; c.open(g.dec, w) && !sound[w]; w = w.parent {
 					sound[w] = true
 				}
 			}
@@ -148,7 +157,7 @@ func (c *Core) tree(g *view, f *vertex) map[*vertex][]*vertex {
 	}
 	for v := range sound {
 		children[v.parent] = append(children[v.parent], v)
-		if !c.open(f, v.parent) {
+		if !c.open(g.dec, v.parent) {
 			children[nil] = append(children[nil], v)
 		}
 	}
@@ -216,7 +225,7 @@ func (t *tipWeight) beats(u *tipWeight) bool {
 // knowers in its own past.
 func (c *Core) weigh(g *view, r *run, t *vertex) tipWeight {
 	w := tipWeight{rank: c.rank(r, t), id: t.id}
-	for x := t; c.open(g.dec.last, x); x = x.parent {
+	for x := t; c.open(g.dec, x); x = x.parent {
 		c.witness(&w.sum, t.past, r, x)
 	}
 	return w
@@ -241,7 +250,8 @@ func (c *Core) chosen(g *view, r *run) *forkChoice {
 	return fc
 }
 
-// sound reports whether a block's parent is the fork choice in its own past.
+// sound reports whether a block's parent is the fork choice in its own past, which decides
+// something that is in memory.
 func (c *Core) sound(v *vertex, r *run) bool {
-	return v.past.dec != nil && c.chosen(v.past, r).parent.id == v.parent.id
+	return c.chosen(v.past, r).parent.id == v.parent.id
 }

@@ -209,6 +209,7 @@ type Core struct {
 	waiting     bool
 	syncing     bool
 	again       bool // blocks come from the own store: none of them is too many
+	blind       bool // restored too high: it decides nothing, and asks for a lower floor
 	openPayload int  // blocks with payload that are not ordered
 
 	tiers map[types.Hash]Tier // of open blocks with a payload, above Seen
@@ -248,10 +249,10 @@ func empty(cfg Config) *Core {
 
 // Base is what a Core is restored from: what was stored and decided from Floor upwards.
 type Base struct {
-	Floor     uint64            // height of an anchor, or 0 for everything
+	Floor     uint64            // height of an anchor; 0, or 1, for everything
 	Decisions []Decision        // from Floor on (from 1, if that is 0) as far as they were applied, without their Blocks
-	Runs      []Run             // all that Decisions mention or close; none needed if Floor is 0
-	Snapshots []*types.Snapshot // of those runs; all there are if Floor is 0
+	Runs      []Run             // from that of the first of Decisions on, all that are known; none needed if Floor is 0
+	Snapshots []*types.Snapshot // of those runs, and all taken since; all there are if Floor is 0
 	Blocks    []Accepted        // all stored from Floor on, by height
 }
 
@@ -259,7 +260,7 @@ type Base struct {
 // beyond is in its first Ready. With an empty base it is New. It fails if the base does not
 // hold together, with what is missing.
 func Restore(cfg Config, base *Base) (*Core, error) {
-	if base.Floor == 0 {
+	if base.Floor <= 1 {
 		return restoreAll(cfg, base)
 	}
 	if len(base.Decisions) == 0 || base.Decisions[0].Height != base.Floor {
@@ -356,8 +357,14 @@ func (c *Core) Ordered(id types.Hash) bool {
 	return v == nil || v.ordered
 }
 
-// Shares is the weight of each member of the run of the next height.
-func (c *Core) Shares() []types.Member { return c.runFor(c.all, c.all.height).members }
+// Shares is the weight of each member of the run of the next height, or of the one before
+// it as long as its snapshot is not here.
+func (c *Core) Shares() []types.Member {
+	if r := c.runFor(c.all, c.all.height); r.ready {
+		return r.members
+	}
+	return c.all.dec.run.members
+}
 
 // LastHeights is, for each author that was ever seen, the height of its highest block.
 func (c *Core) LastHeights() map[types.Key]uint64 {

@@ -42,7 +42,10 @@ func (c *Core) decide(g *view, d *decision) *decision {
 
 // verdict on height h, given those of the heights from h+3 upwards.
 func (c *Core) verdict(g *view, r *run, h uint64, above []verdict) verdict {
-	candidates := c.candidates(g, r, h)
+	candidates, ok := c.candidates(g, r, h)
+	if !ok {
+		return verdict{}
+	}
 	for _, l := range candidates {
 		if c.confirmed(g, r, l) {
 			return verdict{true, l}
@@ -67,15 +70,23 @@ func (c *Core) verdict(g *view, r *run, h uint64, above []verdict) verdict {
 	return verdict{}
 }
 
-// candidates are the blocks in g of the leader of height h that are full and sound.
-func (c *Core) candidates(g *view, r *run, h uint64) (ls []*vertex) {
+// candidates are the blocks in g of the leader of height h that are full and sound. It is
+// not ok if whether one is sound hangs on what is below the floor, which is then asked for.
+func (c *Core) candidates(g *view, r *run, h uint64) (ls []*vertex, ok bool) {
 	leader := c.draw(r, h).leader
 	for _, v := range c.at(h) {
-		if v.author == leader && c.holds(g, v) && c.full(v.past, r) && c.sound(v, r) {
+		if v.author != leader || !c.holds(g, v) || !c.full(v.past, r) {
+			continue
+		}
+		if v.past.dec == nil {
+			c.lower(v.past.floor)
+			return nil, false
+		}
+		if c.sound(v, r) {
 			ls = append(ls, v)
 		}
 	}
-	return ls
+	return ls, true
 }
 
 // confirmed reports whether blocks that confirm l are in g from two thirds.
@@ -153,6 +164,9 @@ func (c *Core) sharesOf(r *run, blocks []*vertex) (sum types.Amount) {
 
 // decideAll takes up the decisions of the own view, and tells what is new.
 func (c *Core) decideAll() {
+	if c.blind {
+		return
+	}
 	from := c.all.dec
 	to := c.decide(c.all, from)
 	if to == from {
@@ -375,17 +389,38 @@ func (c *Core) settle(first *decision, base *Base) error {
 		at[d.height] = d
 	}
 	c.all.dec = d
-	for _, v := range c.vertices {
-		if v == c.genesis {
-			continue
-		}
-		v.past.dec = at[v.past.floor]
-		v.ordered = c.below(d.last, v)
-		if !v.ordered && v.block.PayloadBytes > 0 && !c.authors[v.author].forked {
-			c.openPayload++
+	for h := c.floor; h < c.all.height; h++ {
+		for _, v := range c.at(h) {
+			c.resettle(v, at, d)
 		}
 	}
 	c.dirty = true
 	c.decideAll()
 	return nil
+}
+
+// resettle takes up what the past of a restored block decides, and whether the block is
+// ordered, given the decisions of the base by height, and the last of them. What is not
+// ordered must be in memory with all of its past that is not: if that is in doubt, the
+// floor is too high.
+func (c *Core) resettle(v *vertex, at map[uint64]*decision, last *decision) {
+	if v.past.floor > last.height { // decided, and not applied before the restart
+		v.past.dec = c.decide(v.past, last)
+	} else {
+		v.past.dec = at[v.past.floor]
+	}
+	if v.ordered = !c.open(last, v); v.ordered {
+		return
+	}
+	if v.block.PayloadBytes > 0 && !c.authors[v.author].forked {
+		c.openPayload++
+	}
+	if v.past.dec == nil && c.lower(v.past.floor) {
+		c.blind = true
+	}
+	for _, n := range v.named {
+		if c.vertices[n.id] == nil && c.lower(min(v.past.floor, c.floor-min(Window, c.floor))) {
+			c.blind = true
+		}
+	}
 }

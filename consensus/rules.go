@@ -94,10 +94,14 @@ func (c *Core) receive(b *types.Block) {
 }
 
 // lower asks to be restored from a floor, if that is within reach.
-func (c *Core) lower(floor uint64) {
-	if c.floor-floor <= Reach && (c.ready.Floor == 0 || floor < c.ready.Floor) {
+func (c *Core) lower(floor uint64) (asked bool) {
+	if c.floor-floor > Reach {
+		return false
+	}
+	if c.ready.Floor == 0 || floor < c.ready.Floor {
 		c.ready.Floor = max(floor, 1)
 	}
+	return true
 }
 
 // excess reports whether b is one more variant of a line that is forked already, and nobody
@@ -271,7 +275,7 @@ func (c *Core) judgeNames(v *vertex) *Invalid {
 				}
 			}
 		}
-		if g.forked(n.author) && !c.below(g.dec.last, n) {
+		if g.forked(n.author) && c.open(g.dec, n) {
 			return invalid(WrongNames, "%s is by an author whose fork is in its past", n.id.Short())
 		}
 	}

@@ -143,10 +143,10 @@ func (c *Core) decided(d *decision, anchor *vertex) *decision {
 }
 
 // runFor is the run of height h as a view knows it: the one that it is deciding or, once it
-// closes that, from its start on the next.
+// closes that, from its start on the next, which may not be ready yet.
 func (c *Core) runFor(g *view, h uint64) *run {
 	d := g.dec
-	if d.closing != nil && h >= d.closing.Start && d.closing.ready {
+	if d.closing != nil && h >= d.closing.Start {
 		return d.closing
 	}
 	return d.run
