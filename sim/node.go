@@ -182,6 +182,13 @@ func (n *node) write() {
 // written is the end of a sync.
 func (n *node) written(b *batch) {
 	n.writing = nil
+	n.land(b)
+	n.apply()
+	n.write()
+}
+
+// land puts a batch on the disk, and sends what is in it.
+func (n *node) land(b *batch) {
 	n.disk.store(b.accepted)
 	for _, block := range b.send {
 		n.w.check.sent(n, block)
@@ -190,8 +197,6 @@ func (n *node) written(b *batch) {
 		}
 	}
 	n.toApply = append(n.toApply, b.decided...)
-	n.apply()
-	n.write()
 }
 
 // apply applies to the ledger what is decided and durable.
@@ -231,14 +236,15 @@ func (n *node) lower(floor uint64) bool {
 	if n.core.Floor() == 0 {
 		return false
 	}
-	for _, b := range []*batch{n.writing, &n.staged} {
-		if b != nil {
-			full := *b
-			*b = batch{}
-			n.written(&full)
-		}
+	var all []batch
+	if n.writing != nil {
+		all = append(all, *n.writing)
 	}
+	all = append(all, n.staged)
 	n.staged, n.writing, n.applies = batch{}, nil, false
+	for _, b := range all {
+		n.land(&b)
+	}
 	for _, d := range n.toApply {
 		n.disk.apply(n, d)
 	}
