@@ -392,8 +392,9 @@ func (g *Gossip) connected(p *peer) bool {
 }
 
 func (g *Gossip) dialFailed(p *peer, err error) {
-	if g.ctx.Err() != nil || errors.Is(err, context.Canceled) {
-		return
+	var closed *transport.Error
+	if g.ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.As(err, &closed) && closed.Kind == transport.Closed && closed.Code == transport.CodeDuplicate {
+		return // we stop, or the two have another connection
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
