@@ -94,7 +94,7 @@ func says(err error, words ...string) bool {
 
 // passing reports whether an error is one that waiting helps against.
 func passing(err error) bool {
-	return says(err, saysBusy, saysNotYet, saysFull, saysTooMany, saysClosing, saysSlow) || errors.Is(err, errStale)
+	return says(err, saysBusy, saysNotYet, saysFull, saysTooMany, saysClosing, saysSlow) || errors.Is(err, errStale) || IsKind(err, Behind)
 }
 
 // patience is how long a call goes on trying against what passes.

@@ -65,17 +65,24 @@ func (c *Client) Sync(ctx context.Context) error {
 
 // advance follows certificates to the newest checkpoint that the agent has, and says which.
 func (c *Client) advance(ctx context.Context) (wallet.AsOf, error) {
-	status, err := c.link.status(ctx)
-	if err != nil {
+	var newest uint64
+	if err := patiently(ctx, func() error {
+		status, err := c.link.status(ctx)
+		if err != nil {
+			return err
+		}
+		newest = status.CertifiedHeight
+		if t := c.trust(); newest < t.Height() {
+			return refuse(Behind, nil, "the agent at %s is at height %d, and the wallet has proof of height %d: wait until the agent has caught up, or use another one", c.link.url, newest, t.Height())
+		}
+		return nil
+	}); err != nil {
 		return wallet.AsOf{}, err
 	}
 	for {
 		t := c.trust()
-		if t.Checkpoint != nil && t.Height() >= status.CertifiedHeight {
-			if status.CertifiedHeight < t.Height() {
-				return wallet.AsOf{}, refuse(Behind, nil, "the agent at %s is at height %d, and the wallet has proof of height %d: wait until the agent has caught up, or use another one", c.link.url, status.CertifiedHeight, t.Height())
-			}
-			return wallet.AsOf{Height: t.Height(), Time: t.Checkpoint.Time}, nil
+		if t.Checkpoint != nil && t.Height() >= newest {
+			return asOf(t), nil
 		}
 		var steps []proof.Step
 		if err := patiently(ctx, func() (err error) {
