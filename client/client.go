@@ -148,7 +148,7 @@ func Open(config Config) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the wallet. What was to be kept is on disk already.
+// Close closes the wallet, and may be called twice. What was to be kept is on disk already.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

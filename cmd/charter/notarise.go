@@ -63,7 +63,7 @@ func (f *walletFlags) notarise(cmd *cobra.Command, path, out, note string, force
 	if err := spare(out, document, force); err != nil {
 		return err
 	}
-	c, err := f.open(cmd, false)
+	c, err := f.open(cmd, toWrite)
 	if err != nil {
 		return err
 	}

@@ -95,8 +95,17 @@ func (f *walletFlags) config(cmd *cobra.Command) (c client.Config, err error) {
 	return c, nil
 }
 
+// How a command opens the wallet.
+type access int
+
+const (
+	toWrite access = iota // alone
+	toLook                // alone if that can be, else without writing
+	toRead                // beside others, without writing
+)
+
 // open opens the wallet, and asks for its passphrase if it has one.
-func (f *walletFlags) open(cmd *cobra.Command, readOnly bool) (*client.Client, error) {
+func (f *walletFlags) open(cmd *cobra.Command, how access) (*client.Client, error) {
 	c, err := f.config(cmd)
 	if err != nil {
 		return nil, err
@@ -110,8 +119,15 @@ func (f *walletFlags) open(cmd *cobra.Command, readOnly bool) (*client.Client, e
 			return nil, err
 		}
 	}
-	c.ReadOnly = readOnly
-	return client.Open(c)
+	if c.ReadOnly = how == toRead; how == toLook {
+		c.LockWait = 0
+	}
+	w, err := client.Open(c)
+	if how == toLook && client.IsKind(err, client.InUse) {
+		c.ReadOnly = true
+		return client.Open(c)
+	}
+	return w, err
 }
 
 // passphrase comes from the flag's file, the environment, or the terminal.
@@ -241,7 +257,10 @@ func (f *walletFlags) create(cmd *cobra.Command, offline bool, wordsFile string)
 	defer c.Close()
 	out := cmd.OutOrStdout()
 	if f.json {
-		said := map[string]any{"wallet": f.path, "chain": c.Chain(), "owner_key": c.OwnerKey()}
+		said := map[string]any{"wallet": f.path, "owner_key": c.OwnerKey()}
+		if chain := c.Chain(); !chain.IsZero() {
+			said["chain"] = chain
+		}
 		if wordsFile == "" {
 			said["words"] = c.Words()
 		}
@@ -350,7 +369,7 @@ one wallet.`,
 		Example: "  charter wallet address",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.open(cmd, false)
+			c, err := f.open(cmd, toWrite)
 			if err != nil {
 				return err
 			}
@@ -387,7 +406,7 @@ func newBalanceCommand(f *walletFlags) *cobra.Command {
 
 // withSynced opens the wallet, brings it up to now, and does something with it.
 func (f *walletFlags) withSynced(cmd *cobra.Command, do func(*client.Client) error) error {
-	c, err := f.open(cmd, false)
+	c, err := f.open(cmd, toLook)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func (f *walletFlags) pay(cmd *cobra.Command, p *payFlags, address, amount strin
 			return next(fmt.Errorf("%s is there already", p.proof), "name another file for the proof")
 		}
 	}
-	c, err := f.open(cmd, false)
+	c, err := f.open(cmd, toWrite)
 	if err != nil {
 		return err
 	}
@@ -318,7 +318,7 @@ func newWatchCommand(f *walletFlags) *cobra.Command {
 		Example: "  charter wallet watch\n  charter wallet watch --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.open(cmd, true)
+			c, err := f.open(cmd, toRead)
 			if err != nil {
 				return err
 			}
