@@ -155,6 +155,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	if d.Keep {
+		for _, w := range d.wallets { // so that other processes can open them
+			err = errors.Join(err, w.Close())
+		}
 		d.invite()
 		<-ctx.Done()
 		d.say("stopping", nil, "stopping")
