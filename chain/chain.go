@@ -57,6 +57,7 @@ type Config struct {
 	Pool    pool.Limits
 	Log     *slog.Logger        // nil is none
 	Now     func() types.Millis // nil is the machine's clock
+	Adrift  bool                // begin as after SetAdrift(true)
 }
 
 // Chain is a running peer's past. Its methods may be called by any goroutine.
@@ -88,7 +89,8 @@ type Chain struct {
 	senders map[types.Hash]types.Key  // who delivered a block that consensus has not judged yet
 	runs    []consensus.Run           // newest last
 	syncing bool
-	adrift  bool // the clock is too far from the others'
+	adrift  bool         // the clock is too far from the others'
+	clock   types.Millis // latest that consensus was told
 
 	// Owned by the applier.
 	state *ledger.State
@@ -138,7 +140,7 @@ func Open(cfg Config) (*Chain, error) {
 		inbox: make(chan any, 1024), applied: make(chan appliedBatch, 16), decided: make(chan []decidedBlock, 16),
 		quit: make(chan struct{}), failed: make(chan struct{}),
 		open: make(map[types.Hash]*openBlock), senders: make(map[types.Hash]types.Key),
-		where: make(map[types.Hash]*Transaction),
+		where: make(map[types.Hash]*Transaction), adrift: cfg.Adrift,
 	}
 	c.checker.init(c.id, c.params)
 	c.votes.init(c)
@@ -309,7 +311,16 @@ func (c *Chain) pump() (time.Duration, error) {
 		}
 		c.retier(r.Tiers, now)
 		if r.Floor > 0 {
+			c.log.Info("going back in memory to join a late branch", "height", r.Floor)
 			if err := c.relower(r.Floor); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if c.clock = max(c.clock, now); c.clock-now > c.params.WaitQuorum/2 {
+			// Time never goes back in consensus, so it must forget that it was later.
+			c.log.Warn("the clock was set back", "by_ms", c.clock-now)
+			if err := c.relower(0); err != nil {
 				return 0, err
 			}
 			continue

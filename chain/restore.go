@@ -133,7 +133,8 @@ func (c *Chain) restore(want uint64) error {
 	if err != nil {
 		return err
 	}
-	core.Step(consensus.Tick{Now: c.cfg.Now()})
+	c.clock = c.cfg.Now()
+	core.Step(consensus.Tick{Now: c.clock})
 	if own, height := core.Own(); height > 0 {
 		if signed := c.cfg.Store.Signed(); signed.Height != height || signed.Block != own {
 			return fmt.Errorf("consensus has own block %s of height %d, and the record says that %s was signed last: this peer must not sign", own.Short(), height, signed)
@@ -228,10 +229,9 @@ func (c *Chain) restoreBlocks(base *consensus.Base, applied uint64) error {
 	return nil
 }
 
-// relower restores consensus from a lower floor: a block has come that joins the past below
-// what was in memory.
+// relower restores consensus while it runs, from a lower floor if floor is not 0: a block has
+// come that joins the past below what was in memory.
 func (c *Chain) relower(floor uint64) error {
-	c.log.Info("going back in memory to join a late branch", "height", floor)
 	// The applier must be done with all that was decided, or it would be decided again.
 	if err := c.drain(); err != nil {
 		return err
