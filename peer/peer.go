@@ -53,7 +53,8 @@ type Peer struct {
 	debug    *server // nil for none
 
 	registered atomic.Pointer[[]types.PeerState] // as last read from the chain
-	drift      atomic.Int64                      // ms that the others' clocks are ahead of ours
+	drift      atomic.Int64                      // ms that the others' clocks are ahead of the machine's
+	correction atomic.Int64                      // ms by which the chain's clock is ahead of the machine's
 
 	tasks  sync.WaitGroup
 	cancel context.CancelFunc // of tasks
@@ -138,12 +139,12 @@ func (p *Peer) openChain() (err error) {
 	}
 	link := &network{log: p.log}
 	p.chain, err = chain.Open(chain.Config{
-		Genesis: p.genesis, Key: p.key, Store: p.store, Network: link, Pool: p.cfg.limits(), Log: p.log, Now: p.cfg.now,
+		Genesis: p.genesis, Key: p.key, Store: p.store, Network: link, Pool: p.cfg.limits(), Log: p.log,
+		Now: p.clock, Adrift: true, // until watchClock knows better
 	})
 	if err != nil {
 		return err
 	}
-	p.chain.SetAdrift(true) // until watchClock knows better
 	p.gossip = gossip.Start(gossip.Config{ChainID: id, Self: p.self, Endpoint: p.endpoint, Chain: p.chain, Log: p.log, Now: p.cfg.now})
 	link.join(p.gossip)
 	return nil

@@ -77,7 +77,7 @@ func (p *Peer) refresh() {
 // warnUnknown says so if the peer has no weight.
 func (p *Peer) warnUnknown() {
 	if p.name() == "" {
-		p.log.Warn("this peer is not registered: it follows the chain and has no weight in it", "key", p.self,
+		p.log.Warn("this peer is not registered: the others let it in only when it is", "key", p.self,
 			"do", "register it by a transaction of a wallet, or name it in the genesis of a new network")
 		return
 	}
@@ -133,9 +133,12 @@ func (p *Peer) report(ctx context.Context) {
 	}
 }
 
+// clock is the chain's clock: the machine's, but while that is far off the others'.
+func (p *Peer) clock() types.Millis { return p.cfg.now() + types.Millis(p.correction.Load()) }
+
 // watchClock compares the machine's clock with the other peers'. While it is far off, the
-// peer builds no blocks: from a time that has not come, they would be held back by all
-// others, and the peer could not build others in their place.
+// peer follows by theirs and builds no blocks: from a time that has not come, they would be held
+// back by all others, and the peer could not build others in their place.
 func (p *Peer) watchClock(ctx context.Context) {
 	limit := max(p.genesis.Params.WaitQuorum/2, 500)
 	began, every := time.Now(), clockFirst
@@ -144,6 +147,11 @@ func (p *Peer) watchClock(ctx context.Context) {
 		drift, enough := p.heardClocks()
 		p.drift.Store(int64(drift))
 		off := drift > limit || drift < -limit
+		if was := types.Millis(p.correction.Load()); !off {
+			p.correction.Store(0)
+		} else if drift-was > limit || drift-was < -limit {
+			p.correction.Store(int64(drift))
+		}
 		switch {
 		case first && !off && !enough && time.Since(began) < clockGrace:
 			// it may still turn out to be off
