@@ -51,12 +51,3 @@ func TestNameEventErrors(t *testing.T) {
 		}
 	}
 }
-
-func FuzzDecodeNameEvent(f *testing.F) {
-	f.Add(nameEvent().Encode())
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if v, err := DecodeNameEvent(data); err == nil && !bytes.Equal(v.Encode(), data) {
-			t.Fatal("two encodings of one event")
-		}
-	})
-}
