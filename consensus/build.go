@@ -99,21 +99,33 @@ func (c *Core) step(g uint64) (ready bool, due types.Millis) {
 	if g == 0 {
 		return true, 0
 	}
-	r := c.runFor(c.all, g+1)
-	if !r.ready {
-		return false, 0
-	}
 	there := c.nameable(g)
-	if !moreThanTwoThirds(c.sharesOf(r, there), r.total) {
-		return false, 0
+	runs := c.building(g + 1)
+	for _, r := range runs {
+		if !r.ready || !moreThanTwoThirds(c.sharesOf(r, there), r.total) {
+			return false, 0
+		}
 	}
 	if c.held < 0 {
 		c.held = c.now
 	}
-	if c.leaderHere(r, g) && c.votesHere(r, g, there) {
-		return true, 0
+	for _, r := range runs {
+		if !c.leaderHere(r, g) || !c.votesHere(r, g, there) {
+			return false, c.held + c.cfg.Params.WaitLeader
+		}
 	}
-	return false, c.held + c.cfg.Params.WaitLeader
+	return true, 0
+}
+
+// building is the runs that a block of height h must serve: its own, and the one before
+// as long as that is not decided to its end. Only blocks above that end can still decide
+// it, by its shares and leaders; who built for the new run alone would leave it behind.
+func (c *Core) building(h uint64) []*run {
+	r := c.runFor(c.all, h)
+	if old := c.all.dec.run; old != r {
+		return []*run{old, r}
+	}
+	return []*run{r}
 }
 
 // nameable is the blocks of a height by authors that are not known to have forked.

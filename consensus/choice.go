@@ -251,7 +251,8 @@ func (c *Core) chosen(g *view, r *run) *forkChoice {
 }
 
 // sound reports whether a block's parent is the fork choice in its own past, which decides
-// something that is in memory.
-func (c *Core) sound(v *vertex, r *run) bool {
-	return c.chosen(v.past, r).parent.id == v.parent.id
+// something that is in memory. It is judged by the run by which its author chose: above the
+// end of a run that is not decided yet nobody builds by that run's draws.
+func (c *Core) sound(v *vertex) bool {
+	return c.chosen(v.past, c.runFor(v.past, v.height)).parent.id == v.parent.id
 }

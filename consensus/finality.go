@@ -82,7 +82,7 @@ func (c *Core) candidates(g *view, r *run, h uint64) (ls []*vertex, ok bool) {
 			c.lower(v.past.floor)
 			return nil, false
 		}
-		if c.sound(v, r) {
+		if c.sound(v) {
 			ls = append(ls, v)
 		}
 	}
