@@ -39,7 +39,7 @@ const (
 
 // Bounds on what waits inside a Core, whoever sends it.
 const (
-	maxPending = 1 << 15 // blocks whose named blocks are missing
+	maxPending = 1 << 15 // blocks whose named blocks are missing, or a snapshot
 	maxFuture  = 1 << 10 // blocks whose time has not come
 )
 

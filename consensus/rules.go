@@ -78,18 +78,25 @@ func (c *Core) receive(b *types.Block) {
 	v.past = c.viewOf(named)
 	if v.past.dec == nil {
 		c.lower(v.past.floor)
-		c.parked[id] = b
+		c.park(id, b)
 		return
 	}
 	wait, bad := c.judge(v)
 	switch {
 	case wait:
-		c.parked[id] = b
+		c.park(id, b)
 	case bad != nil:
 		c.refuse(id, b, bad, true)
 	default:
 		c.insert(v)
 		c.wake(id)
+	}
+}
+
+// park keeps a block that cannot be judged yet: a snapshot or a lower floor is missing.
+func (c *Core) park(id types.Hash, b *types.Block) {
+	if len(c.parked) < maxPending {
+		c.parked[id] = b
 	}
 }
 
