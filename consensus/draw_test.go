@@ -167,7 +167,7 @@ func drawOrder(t *testing.T) (oc orderCase) {
 		"a1: genesis", "b1: genesis payload", "c1: genesis", "d1: genesis", "e1: genesis",
 		"a2: a1 b1 c1", "b2: a1 b1 c1", "b1': genesis", "c2: a1 c1 d1", "d2: a1 b1' c1 d1", "e2: a1 c1 e1",
 		"a3: a2 b2 c2 e2", "c3: a2 c2 e2", "d3: a2 c2 d2 e2", "e3: a2 c2 e2",
-		"a4: a3 c3 d3 e3", "c4: a3 c3 e3", "e4: a3 c3 e3", "a5: a4 c4 e4", "c5: a4 c4 e4", "e5: a4 e4 c4",
+		"a4: a3 c3 d3 e3", "c4: a3 c3 e3", "e4: a3 c3 e3", "a5: a4 c4 e4", "c5: a4 c4 e4", "e5: a4 e4 c4", "a6: a5 c5 e5", "c6: a5 c5 e5",
 	} {
 		w.draw(line)
 	}
