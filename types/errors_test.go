@@ -1,7 +1,6 @@
 package types
 
 import (
-	"bytes"
 	"encoding/binary"
 	"testing"
 )
@@ -41,8 +40,21 @@ func full(t testing.TB, name string) []byte {
 	return codecNamed(name).encode(v)
 }
 
-// Each row spoils one valid encoding in one way.
-func TestDecodeErrors(t *testing.T) {
+// spoil changes the encoding of the full value of a type at one place, so that it is refused.
+type spoil struct {
+	codec string
+	kind  DecodeKind
+	at    int
+	to    []byte
+}
+
+func (s spoil) data(t testing.TB) []byte {
+	bad := full(t, s.codec)
+	copy(bad[s.at:], s.to)
+	return bad
+}
+
+func spoils() []spoil {
 	const body = 1 + 16 + 8 + 8 // before the inputs
 	const outputs = body + 2 + 2*inputSize
 	const records = outputs + 2 + outputSize
@@ -61,12 +73,7 @@ func TestDecodeErrors(t *testing.T) {
 	rich := []byte{0x80, 0, 0, 0, 0, 0, 0, 0}
 	zero8, zero32 := make([]byte, 8), make([]byte, 32)
 
-	rows := []struct {
-		codec string
-		kind  DecodeKind
-		at    int
-		to    []byte
-	}{
+	return []spoil{
 		{"transaction", Unknown, 0, []byte{2}},
 		{"transaction", NotCanonical, 17, max(1)},
 		{"transaction", NotCanonical, 25, max(1)},
@@ -164,16 +171,18 @@ func TestDecodeErrors(t *testing.T) {
 		{"signed vote", NotCanonical, 32, max(1)},
 		{"signed vote", NotCanonical, 40, zero32},
 	}
+}
+
+// Each row spoils one valid encoding in one way.
+func TestDecodeErrors(t *testing.T) {
 	seen := map[DecodeKind]bool{}
 	tested := map[string]bool{}
-	for i, row := range rows {
-		good, c := full(t, row.codec), codecNamed(row.codec)
-		if _, err := c.decode(good); err != nil {
+	for i, row := range spoils() {
+		c := codecNamed(row.codec)
+		if _, err := c.decode(full(t, row.codec)); err != nil {
 			t.Fatalf("row %d: %s before it is spoilt: %v", i, row.codec, err)
 		}
-		bad := bytes.Clone(good)
-		copy(bad[row.at:], row.to)
-		if _, err := c.decode(bad); !IsDecodeKind(err, row.kind) {
+		if _, err := c.decode(row.data(t)); !IsDecodeKind(err, row.kind) {
 			t.Errorf("row %d: %s, byte %d: want %s, have %v", i, row.codec, row.at, row.kind, err)
 		}
 		seen[row.kind], tested[row.codec] = true, true
