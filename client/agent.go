@@ -103,7 +103,7 @@ const patience = 10 * time.Second
 // patiently does a call again while what hinders it passes, for as long as patience.
 func patiently(ctx context.Context, call func() error) error {
 	until := time.Now().Add(patience)
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		err := call()
 		if err == nil || !passing(err) || time.Now().After(until) {
 			return err

@@ -17,6 +17,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -429,7 +430,8 @@ type Line struct {
 	HasProof  bool          // a proof file is kept
 }
 
-// History is all transactions of the wallet, in the order in which it met them.
+// History is all transactions of the wallet: those that were ordered, in that order, and then
+// the others, in the order in which the wallet met them.
 func (c *Client) History() []Line {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -438,6 +440,7 @@ func (c *Client) History() []Line {
 	for i := range all {
 		lines[i] = c.line(&all[i])
 	}
+	slices.SortStableFunc(lines, func(a, b Line) int { return cmp.Compare(a.Height-1, b.Height-1) }) // unordered: 0−1, the greatest
 	return lines
 }
 

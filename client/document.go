@@ -134,9 +134,17 @@ func VerifyProof(file []byte, t Trust, document *types.Hash) (*proof.Verdict, er
 	}
 	v, err := f.Verify(trusted, document)
 	if err != nil {
-		return nil, refuse(NotProof, err, "not proven: %v", err)
+		return nil, notProven(err)
 	}
 	return v, nil
+}
+
+func notProven(err error) error {
+	next := "do not rely on the file, and ask for it again"
+	if proof.IsKind(err, proof.WrongChain) {
+		next = "the file is of another network: give that network's genesis"
+	}
+	return refuse(NotProof, err, "not proven: %v; %s", err, next)
 }
 
 // Verify checks a proof file from the wallet's genesis on, as anybody can, and says what it proves.
@@ -146,7 +154,7 @@ func (c *Client) Verify(ctx context.Context, file []byte, document *types.Hash) 
 	}
 	v, err := proof.VerifyFile(file, *c.genesis, document)
 	if err != nil {
-		return nil, refuse(NotProof, err, "not proven: %v", err)
+		return nil, notProven(err)
 	}
 	return v, nil
 }
