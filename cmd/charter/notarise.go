@@ -164,8 +164,8 @@ func verify(cmd *cobra.Command, args []string, genesis, checkpoint string) (*pro
 	if err != nil {
 		return nil, err
 	}
-	name, given := "", len(args) == 2
-	if given {
+	name := ""
+	if len(args) == 2 {
 		name = args[1]
 	} else if beside, ok := strings.CutSuffix(args[0], client.ProofSuffix); ok && len(v.Documents) > 0 {
 		if _, err := os.Stat(beside); err == nil {
@@ -183,14 +183,18 @@ func verify(cmd *cobra.Command, args []string, genesis, checkpoint string) (*pro
 	if err != nil {
 		return nil, interrupted(err)
 	}
-	if v, err = client.VerifyProof(file, trust, &document); err != nil {
-		if proof.IsKind(err, proof.WrongDocument) {
-			return nil, next(fmt.Errorf("%s is not the document that this proof is about: it was changed, or is another one (%w)", name, err), "name the right one as the second argument")
+	about := v.Documents
+	if v, err = client.VerifyProof(file, trust, &document); proof.IsKind(err, proof.WrongDocument) {
+		if len(about) == 0 {
+			return nil, next(fmt.Errorf("%s proves a payment, and notarises no document", args[0]), "leave out %s", name)
 		}
-		return nil, err
+		return nil, next(fmt.Errorf("%s is not the document that this proof is about: it was changed, or is another one; its SHA-256 is %s, and the proof is about %s", name, document, about[0]),
+			"name the right one as the second argument")
 	}
-	v.Name = name
-	return v, nil
+	if err == nil {
+		v.Name = name
+	}
+	return v, err
 }
 
 // readProof reads a file that may be far too large to be a proof.
