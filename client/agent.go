@@ -102,7 +102,11 @@ const patience = 10 * time.Second
 
 // patiently does a call again while what hinders it passes, for as long as patience.
 func patiently(ctx context.Context, call func() error) error {
-	until := time.Now().Add(patience)
+	return patientlyFor(ctx, patience, call)
+}
+
+func patientlyFor(ctx context.Context, long time.Duration, call func() error) error {
+	until := time.Now().Add(long)
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		err := call()
 		if err == nil || !passing(err) || time.Now().After(until) {

@@ -211,14 +211,16 @@ func (c *Client) login(ctx context.Context) error {
 		return nil
 	case address == "":
 		return refuse(NoAgent, nil, "the wallet has no agent: name one with --agent, like http://127.0.0.1:7401")
-	case chain.IsZero():
-		if chain = c.config.Chain; chain.IsZero() {
-			return refuse(NoNetwork, nil, "the wallet was made offline and has no network: give its genesis file with --genesis, or its chain id with --chain")
-		}
 	}
 	l, err := dial(address)
 	if err != nil {
 		return err
+	}
+	if chain.IsZero() {
+		chain = c.config.Chain
+	}
+	if chain.IsZero() {
+		return noNetwork()
 	}
 	if err := c.greet(ctx, l, chain); err != nil {
 		l.close()
@@ -227,6 +229,11 @@ func (c *Client) login(ctx context.Context) error {
 	return nil
 }
 
+func noNetwork() error {
+	return refuse(NoNetwork, nil, "the wallet was made offline and has no network: give its genesis file with --genesis, or its chain id with --chain")
+}
+
+// greet finds out who the agent is, and takes it if it is of the wallet's network.
 func (c *Client) greet(ctx context.Context, l *link, chain types.Hash) error {
 	s, err := l.status(ctx)
 	if err != nil {
@@ -388,7 +395,7 @@ func (c *Client) Address(ctx context.Context) (a wallet.Address, fresh bool, err
 func (c *Client) ParseAddress(text string) (wallet.Address, error) {
 	chain := c.Chain()
 	if chain.IsZero() {
-		return wallet.Address{}, refuse(NoNetwork, nil, "the wallet was made offline and has no network: give its genesis file with --genesis, or its chain id with --chain")
+		return wallet.Address{}, noNetwork()
 	}
 	return wallet.ParseAddress(chain, text)
 }

@@ -398,3 +398,64 @@ func TestWatch(t *testing.T) {
 	cancel()
 	w.must(<-ended)
 }
+
+// An agent that knows less than the wallet has proof of is waited for, and then refused.
+func TestAgentBehind(t *testing.T) {
+	w := newWorld(t, "ann")
+	a, url := w.agent()
+	ann := w.open("ann", url)
+	asked := 0
+	a.set(func() {
+		a.status = func(m *v1.StatusResponse) {
+			if asked++; asked < 3 {
+				m.CertifiedHeight = 0
+			}
+		}
+	})
+	w.must(ann.Sync(t.Context()))
+	a.set(func() { a.status = func(m *v1.StatusResponse) { m.CertifiedHeight = 0 } })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := ann.Sync(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while waiting: error %v", err)
+	}
+	if err := patientlyFor(t.Context(), 0, func() error { return refuse(Behind, nil, "behind") }); !IsKind(err, Behind) || asked < 3 {
+		t.Errorf("in the end: error %v after %d", err, asked)
+	}
+}
+
+// A checkpoint is trust too: given as an id, as bytes, as an agent's answer.
+func TestVerifyByCheckpoint(t *testing.T) {
+	w := newWorld(t, "ann")
+	ann := w.open("ann", w.url)
+	document := types.Hash(sha256.Sum256([]byte("a deed")))
+	_, file, err := ann.Notarise(t.Context(), document, "", nil)
+	w.must(err)
+	f, err := proof.DecodeFile(file)
+	w.must(err)
+	end := f.Steps[len(f.Steps)-1].Checkpoint
+	id := end.ID().String()
+	for name, content := range map[string]string{"id": id + "\n", "bytes": string(end.Encode()), "json": `{"id":"` + id + `","height":"7"}`} {
+		path := w.path(name)
+		w.must(os.WriteFile(path, []byte(content), 0o600))
+		trust, err := ReadTrust("", path)
+		w.must(err)
+		v, err := VerifyProof(file, trust, &document)
+		if err != nil || !v.Pinned {
+			t.Errorf("%s: %+v, %v", name, v, err)
+		}
+	}
+	trust, err := ReadTrust("", id)
+	w.must(err)
+	trust.Genesis = w.genesis
+	if _, err := VerifyProof(file, trust, nil); err != nil {
+		t.Errorf("with the genesis as well: %v", err)
+	}
+	if _, err := VerifyProof(file, Trust{Checkpoint: &types.Hash{1}}, nil); !IsKind(err, NotProof) {
+		t.Errorf("by another checkpoint: error %v", err)
+	}
+	other := types.Hash{2}
+	if _, err := VerifyProof(file, Trust{Genesis: w.genesis}, &other); !proof.IsKind(err, proof.WrongDocument) {
+		t.Errorf("of another document: error %v", err)
+	}
+}
