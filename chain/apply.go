@@ -124,7 +124,9 @@ func (c *Chain) applyAll(ds []decidedBlock) error {
 // checkpoint that are due at it.
 func (c *Chain) applyOne(b *store.Batch, s *ledger.State, d *decidedBlock, note func(*ledger.Changes), out *appliedBatch) (_ *ledger.State, cp *types.Checkpoint, err error) {
 	if !d.Anchor.IsZero() {
-		ch, err := ledger.Apply(b, s, &ledger.Batch{Height: d.Height, Anchor: d.Anchor, Time: d.Time, Transactions: d.txs})
+		// An anchor need not have the one before it in its past, so its own time may be earlier.
+		batch := &ledger.Batch{Height: d.Height, Anchor: d.Anchor, Time: max(d.Time, s.Time), Transactions: d.txs}
+		ch, err := ledger.Apply(b, s, batch)
 		if err != nil {
 			return nil, nil, err
 		}
