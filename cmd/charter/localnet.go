@@ -33,6 +33,10 @@ type localnet struct {
 	peers   []*localPeer
 }
 
+// program is the file of this program, that peers are run by; empty for the running one.
+// Tests, which are another program, set it.
+var program string
+
 // localPeer is one peer of a localnet.
 type localPeer struct {
 	name  string
@@ -115,16 +119,19 @@ func (n *localnet) start(ctx context.Context, ready func(*localPeer)) error {
 }
 
 func (p *localPeer) start() error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program, to start %s: %w", p.name, err)
+	file := program
+	if file == "" {
+		var err error
+		if file, err = os.Executable(); err != nil {
+			return fmt.Errorf("find this program, to start %s: %w", p.name, err)
+		}
 	}
 	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	p.cmd = exec.Command(self, "peer", "run", "--dir", p.dir)
+	p.cmd = exec.Command(file, "peer", "run", "--dir", p.dir)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	apart(p.cmd) // Ctrl-C is for us: we stop them in order
 	if err := p.cmd.Start(); err != nil {

@@ -1,0 +1,468 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	v1 "charter/api/charter/v1"
+	"charter/ledger"
+	"charter/proof"
+	"charter/sig"
+	"charter/store"
+	"charter/types"
+)
+
+// builtProgram is this program, built once for all tests.
+var builtProgram = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "charter-test-")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "charter")
+	out, err := exec.Command("go", "build", "-o", file, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return file, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if program != "" {
+		_ = os.RemoveAll(filepath.Dir(program))
+	}
+	os.Exit(status)
+}
+
+// arena is a localnet under test: payments are made at it while its peers die.
+type arena struct {
+	*testing.T
+	net *localnet
+	rng *rand.Rand // of the faults' goroutine
+
+	mu    sync.Mutex
+	next  int                // genesis output to spend next
+	acked map[types.Hash]int // acknowledged transactions, by id, and the output that each spends
+}
+
+// newArena is a network of n peers, at each of which as many outputs wait to be spent.
+func newArena(t *testing.T, n, outputs int) *arena {
+	t.Helper()
+	var err error
+	if program, err = builtProgram(); err != nil {
+		t.Fatal(err)
+	}
+	a := &arena{T: t, acked: make(map[types.Hash]int), rng: rand.New(rand.NewPCG(1, 2))}
+	a.net, err = newLocalnet(t.TempDir(), n, "crash", types.LocalParams, func(peers []types.Key) (list []types.GenesisOutput) {
+		for j := range n * outputs {
+			list = append(list, types.GenesisOutput{Value: types.UnitsPerShare, Lock: arenaKey(j).Public(), Host: peers[j%n]})
+		}
+		return list
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, p := range a.net.peers {
+			a.kill(p)
+			if t.Failed() {
+				log, _ := os.ReadFile(filepath.Join(p.dir, "log")) // for whoever reads the failure
+				t.Logf("the log of %s ends:\n%s", p.name, log[max(0, len(log)-6000):])
+			}
+		}
+	})
+	return a
+}
+
+func arenaKey(j int) sig.PrivateKey {
+	k, err := sig.ParsePrivateKey([32]byte{1, byte(j >> 16), byte(j >> 8), byte(j)})
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
+// start starts peers, and waits until each serves.
+func (a *arena) start(peers ...*localPeer) {
+	a.Helper()
+	for _, p := range peers {
+		if err := p.start(); err != nil {
+			a.Fatal(err)
+		}
+	}
+	for _, p := range peers {
+		if err := p.await(a.Context()); err != nil {
+			a.Fatal(err)
+		}
+	}
+}
+
+// kill is kill -9, without a word of warning.
+func (a *arena) kill(p *localPeer) {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.done
+	p.cmd = nil
+}
+
+// payment spends genesis output j.
+func (a *arena) payment(j int) (types.Hash, []byte) {
+	o, fee := a.net.genesis.Outputs[j], types.Amount(1000)
+	id := a.net.genesis.ChainID()
+	tx := &types.Transaction{
+		Salt: [16]byte{byte(j), byte(j >> 8)}, ValidUntil: types.MaxTime, Fee: fee,
+		Inputs:  []types.Input{{Position: uint64(j), Source: id, Index: uint32(j), Output: types.Output(o)}},
+		Outputs: []types.Output{{Value: o.Value - fee, Lock: arenaKey(1<<16 + j).Public(), Host: a.net.peers[(j/3)%len(a.net.peers)].key}},
+	}
+	if err := ledger.SignTransaction(id, tx, []sig.PrivateKey{arenaKey(j)}); err != nil {
+		panic(err)
+	}
+	return tx.ID(id), tx.Encode()
+}
+
+// submit tries to hand over payment j, at one peer after the other until one takes it.
+func (a *arena) submit(ctx context.Context, j, at int) {
+	id, raw := a.payment(j)
+	for ctx.Err() == nil {
+		p := a.net.peers[at%len(a.net.peers)]
+		at++
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		r, err := p.client().Submit(short, connect.NewRequest(&v1.SubmitRequest{Transaction: raw}))
+		cancel()
+		if err == nil {
+			if r.Msg.Id != id.String() {
+				a.Errorf("%s acknowledged %s as %s", p.name, id, r.Msg.Id)
+			}
+			a.mu.Lock()
+			a.acked[id] = j
+			a.mu.Unlock()
+			return
+		}
+		if code := connect.CodeOf(err); code == connect.CodeInvalidArgument || code == connect.CodeFailedPrecondition {
+			a.Errorf("%s refused payment %d: %v", p.name, j, err)
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// load submits payments from several sides until ctx is done. The channel closes when all of
+// them are through.
+func (a *arena) load(ctx context.Context, pause time.Duration) (done <-chan struct{}) {
+	var all sync.WaitGroup
+	for w := range 3 {
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(3, uint64(w)))
+			for ctx.Err() == nil {
+				a.mu.Lock()
+				j := a.next
+				a.next++
+				a.mu.Unlock()
+				if j >= len(a.net.genesis.Outputs) {
+					a.Error("no outputs are left to spend")
+					return
+				}
+				a.submit(ctx, j, rng.IntN(len(a.net.peers)))
+				time.Sleep(time.Duration(rng.Int64N(int64(2*pause))))
+			}
+		})
+	}
+	end := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(end)
+	}()
+	return end
+}
+
+// awaitFinal waits until every acknowledged payment is final and proven at every peer, and
+// verifies one of the proofs of each.
+func (a *arena) awaitFinal() {
+	a.Helper()
+	ctx, cancel := context.WithTimeout(a.Context(), 30*time.Second)
+	defer cancel()
+	ids := make([]types.Hash, 0, len(a.acked))
+	for id := range a.acked {
+		ids = append(ids, id)
+	}
+	var all sync.WaitGroup
+	for i, p := range a.net.peers {
+		all.Go(func() {
+			for k, id := range ids {
+				file, err := p.awaitProof(ctx, id)
+				if err != nil {
+					a.Errorf("%s: payment %d (%s) was acknowledged and is not proven: %v", p.name, a.acked[id], id.Short(), err)
+					return
+				}
+				if k%len(a.net.peers) != i {
+					continue
+				}
+				if v, err := proof.VerifyFile(file, proof.Genesis(a.net.genesis), nil); err != nil || !v.Applied || v.Transaction != id {
+					a.Errorf("%s: the proof of %s: %+v, %v", p.name, id.Short(), v, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if a.Failed() {
+		a.FailNow()
+	}
+}
+
+// awaitProof asks for the proof of a transaction until there is one.
+func (p *localPeer) awaitProof(ctx context.Context, id types.Hash) ([]byte, error) {
+	for {
+		r, err := p.client().Proof(ctx, connect.NewRequest(&v1.ProofRequest{What: &v1.ProofRequest_Transaction{Transaction: id.String()}}))
+		if err == nil {
+			return r.Msg.Proof, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// open opens the stores of all peers, which have stopped.
+func (a *arena) open() []*store.Store {
+	a.Helper()
+	var stores []*store.Store
+	for _, p := range a.net.peers {
+		s, err := store.Open(filepath.Join(p.dir, "store"), store.Options{Chain: a.net.genesis.ChainID(), Peer: p.key, Cache: 4 << 20})
+		if err != nil {
+			a.Fatal(err)
+		}
+		a.Cleanup(func() { s.Close() })
+		stores = append(stores, s)
+	}
+	return stores
+}
+
+// audit looks into the directories of all peers, which have stopped, for what must hold whatever
+// happened to them. It asks no peer and uses none of their code but to read.
+func (a *arena) audit() {
+	a.Helper()
+	stores := a.open()
+	a.auditLines(stores)
+	a.auditPast(stores)
+	for i, s := range stores {
+		a.auditMoney(a.net.peers[i].name, s)
+		if err := s.Close(); err != nil {
+			a.Error(err)
+		}
+	}
+}
+
+// auditLines checks that over all stores no peer has signed two blocks of one height, or two
+// votes.
+func (a *arena) auditLines(stores []*store.Store) {
+	type place struct {
+		author types.Key
+		height uint64
+	}
+	blocks, votes := make(map[place]types.Hash), make(map[place]types.Hash)
+	once := func(what string, seen map[place]types.Hash, at place, id types.Hash) {
+		if first, ok := seen[at]; ok && first != id {
+			a.Errorf("%s has signed two %s of height %d: %s and %s", at.author.Short(), what, at.height, first, id)
+		}
+		seen[at] = id
+	}
+	id := a.net.genesis.ChainID()
+	for i, s := range stores {
+		for b, err := range s.Blocks(0, types.MaxHeight) {
+			if err != nil {
+				a.Fatal(err)
+			}
+			h, err := types.DecodeBlock(b.Header)
+			if err != nil {
+				a.Fatal(err)
+			}
+			once("blocks", blocks, place{h.Author, h.Height}, h.ID(id))
+			if v := h.Checkpoint; !v.Checkpoint.IsZero() {
+				once("votes", votes, place{h.Author, v.Height}, v.Checkpoint)
+			}
+		}
+		height, _ := s.View().Height()
+		for h := range height + 1 {
+			if cp, ok, err := s.Vote(h); err != nil {
+				a.Fatal(err)
+			} else if ok {
+				once("votes", votes, place{a.net.peers[i].key, h}, cp)
+			}
+		}
+	}
+	a.Logf("%d blocks and %d votes, each by its author once", len(blocks), len(votes))
+}
+
+// auditPast checks that all stores have one past: anchors, checkpoints, and the fate of what
+// was acknowledged.
+func (a *arena) auditPast(stores []*store.Store) {
+	low := uint64(types.MaxHeight)
+	for _, s := range stores {
+		h, _ := s.View().Height()
+		low = min(low, h)
+	}
+	first := stores[0].View()
+	for i, s := range stores[1:] {
+		v, name := s.View(), a.net.peers[i+1].name
+		for h := range low + 1 {
+			anchor, _, err1 := first.Decided(h)
+			other, ok, err2 := v.Decided(h)
+			if err := errors.Join(err1, err2); err != nil || !ok || anchor != other {
+				a.Fatalf("height %d: anchor %s at peer-1 and %s at %s: %v", h, anchor.Short(), other.Short(), name, err)
+			}
+			mine, err1 := first.Checkpoint(h)
+			theirs, err2 := v.Checkpoint(h)
+			if err := errors.Join(err1, err2); err != nil || mine == nil || theirs == nil || mine.ID() != theirs.ID() {
+				a.Fatalf("height %d: checkpoints of peer-1 and %s differ: %+v, %+v, %v", h, name, mine, theirs, err)
+			}
+		}
+		for id := range a.acked {
+			mine, err1 := first.Event(id)
+			theirs, err2 := v.Event(id)
+			if err := errors.Join(err1, err2); err != nil || mine == nil || theirs == nil || mine.Kind != types.Applied || !bytes.Equal(mine.Encode(), theirs.Encode()) {
+				a.Errorf("payment %s: %+v at peer-1, and %+v at %s: %v", id.Short(), mine, theirs, name, err)
+			}
+		}
+	}
+	a.Logf("one past up to height %d, with %d acknowledged payments", low, len(a.acked))
+}
+
+// auditMoney adds up a store's state by itself.
+func (a *arena) auditMoney(name string, s *store.Store) {
+	v := s.View()
+	supply, err := a.net.genesis.Supply()
+	if err != nil {
+		a.Fatal(err)
+	}
+	var unspent types.Amount
+	for position := uint64(0); ; position++ {
+		o, err := v.Output(position)
+		if err != nil {
+			a.Fatal(err)
+		}
+		if o == nil {
+			break
+		}
+		if o.SpentHeight == 0 {
+			unspent += o.Output.Value
+		}
+	}
+	peers, err := v.Peers()
+	if err != nil {
+		a.Fatal(err)
+	}
+	var hosted types.Amount
+	for _, p := range peers {
+		hosted += p.Shares
+	}
+	st := v.State()
+	if unspent+st.Fees != supply || unspent != st.Unspent || hosted != unspent {
+		a.Errorf("%s: outputs of %s, of %s hosted, and fees of %s, of a supply of %s", name, unspent, hosted, st.Fees, supply)
+	}
+}
+
+func (a *arena) upTo(d time.Duration) time.Duration { return time.Duration(a.rng.Int64N(int64(d))) }
+
+// fault does something bad to peers, and undoes it.
+func (a *arena) fault(kind int) {
+	peers := a.net.peers
+	order := a.rng.Perm(len(peers))
+	victims := func(n int) (out []*localPeer) {
+		for _, i := range order[:n] {
+			out = append(out, peers[i])
+		}
+		return out
+	}
+	crash := func(down time.Duration, victims ...*localPeer) {
+		for _, p := range victims {
+			a.kill(p)
+		}
+		time.Sleep(down)
+		a.start(victims...)
+	}
+	switch kind {
+	case 0:
+		crash(a.upTo(700*time.Millisecond), victims(1)...)
+	case 1: // no two thirds are left meanwhile
+		crash(a.upTo(700*time.Millisecond), victims(2)...)
+	case 2:
+		crash(0, peers...)
+	case 3: // one after the other, the second while the first comes up
+		v := victims(2)
+		a.kill(v[0])
+		if err := v[0].start(); err != nil {
+			a.Fatal(err)
+		}
+		time.Sleep(a.upTo(150 * time.Millisecond))
+		a.kill(v[1])
+		a.kill(v[0])
+		a.start(v...)
+	case 4: // it is as if it were dead, and comes back without having forgotten anything
+		p := victims(1)[0]
+		_ = p.cmd.Process.Signal(syscall.SIGSTOP)
+		time.Sleep(3 * time.Second)
+		_ = p.cmd.Process.Signal(syscall.SIGCONT)
+	}
+}
+
+// Peers are killed and frozen at random moments, one, two and all at once, while wallets pay. What was
+// acknowledged becomes final, everywhere alike; nobody signs twice; no share is lost or made.
+func TestKill(t *testing.T) {
+	faults := []int{0, 1, 2, 4, 3, 0, 2, 1, 3, 2}
+	if testing.Short() {
+		faults = []int{2}
+	}
+	a := newArena(t, 4, 1000)
+	a.start(a.net.peers...)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := a.load(ctx, 15*time.Millisecond)
+	for _, f := range faults {
+		time.Sleep(100*time.Millisecond + a.upTo(400*time.Millisecond))
+		a.fault(f)
+	}
+	time.Sleep(300 * time.Millisecond)
+	cancel()
+	<-done
+	began := time.Now()
+	a.awaitFinal()
+	t.Logf("%d payments acknowledged, all proven everywhere %s after the last fault", len(a.acked), time.Since(began).Round(time.Millisecond))
+	if err := a.net.stop(); err != nil {
+		t.Error(err)
+	}
+	a.audit()
+	a.noComplaints()
+}
+
+// noComplaints checks that no peer has logged that something is wrong with itself or another.
+func (a *arena) noComplaints() {
+	for _, p := range a.net.peers {
+		data, err := os.ReadFile(filepath.Join(p.dir, "log"))
+		if err != nil {
+			a.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			for _, bad := range []string{"level=ERROR", "must not sign", "forked", "refused a block", "peer dropped", "two checkpoints", "another checkpoint", "panic"} {
+				if strings.Contains(line, bad) {
+					a.Errorf("%s says: %s", p.name, strings.TrimSpace(line))
+				}
+			}
+		}
+	}
+}
