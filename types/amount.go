@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Amount counts the smallest unit of the coin. One share is UnitsPerShare units.
+// Amount counts units, the smallest part of a share. One share is UnitsPerShare units.
 type Amount uint64
 
 const (
