@@ -269,6 +269,9 @@ func (c *Core) judgeNames(v *vertex) *Invalid {
 	c.epoch++
 	for i, n := range v.named {
 		if n.author < 0 {
+			if i > 0 {
+				return invalid(WrongNames, "it merges genesis, which is in every past")
+			}
 			continue
 		}
 		if i > 0 {
