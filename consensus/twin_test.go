@@ -258,7 +258,7 @@ func (g *twinGraph) spoil(b *types.Block) {
 		if len(g.blocks) > 0 {
 			b.Merges = append(b.Merges, g.blocks[g.rng.IntN(len(g.blocks))].ID(g.cfg.Chain))
 			slices.SortFunc(b.Merges, func(x, y types.Hash) int { return slices.Compare(x[:], y[:]) })
-			b.Merges = slices.Compact(b.Merges)
+			b.Merges = slices.DeleteFunc(slices.Compact(b.Merges), func(m types.Hash) bool { return m == b.Parent }) // no such block decodes
 		}
 	}
 }
