@@ -97,7 +97,9 @@ type Ready struct {
 	// Build asks for a block: the driver adds payload, VRF and vote, signs it, makes it
 	// durable, gives it to Step, and sends it. It may also leave it.
 	Build *Template
-	// Missing are blocks that were named and are not here.
+	// Missing are blocks that were named and are not here. One that is stored has left memory, and
+	// a late block needs its past: Core is to be restored from its Meta.Decided. The others are to
+	// be fetched.
 	Missing []Missing
 	// Floor, if not zero, asks to be restored from that height: a block has come that joins
 	// the past below what is in memory.

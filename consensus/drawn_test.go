@@ -95,6 +95,7 @@ type world struct {
 	shares  map[uint64]*types.Snapshot
 	hold    bool    // snapshots are given by hand
 	missing string  // as written down last
+	keep    bool    // the observer keeps all in memory
 	quiet   bool    // decisions are not written down
 	nodes   []*node // one observer, or all peers of a network
 	net     *network
@@ -111,6 +112,7 @@ type node struct {
 	build     *Template
 	wake      types.Millis
 	missing   []Missing
+	refusals  []Refusal
 }
 
 func (w *world) printf(format string, args ...any) { fmt.Fprintf(&w.out, format+"\n", args...) }
@@ -453,7 +455,7 @@ func (w *world) last(author types.Key, named []types.Hash) (last types.Hash) {
 		id := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		b := w.blocks[w.names[id]]
-		if b == nil || seen[id] {
+		if b == nil || seen[id] || b.Height <= height {
 			continue
 		}
 		seen[id] = true
@@ -516,7 +518,11 @@ func (w *world) take(n *node) {
 		} else {
 			w.net.report(w, n, &r)
 		}
-		n.core.Advance()
+		if w.keep {
+			n.core.ready = Ready{}
+		} else {
+			n.core.Advance()
+		}
 		for _, d := range r.Decided {
 			n.decisions = append(n.decisions, d)
 			if d.Closes != nil {
