@@ -36,7 +36,7 @@ func newBenchCommand() *cobra.Command {
 		Short:   "Measure Charter on this machine",
 		Example: "  charter bench net --peers 4 --duration 20s",
 	}
-	cmd.AddCommand(newBenchNetCommand())
+	cmd.AddCommand(newBenchNetCommand(), newBenchProofsCommand())
 	return cmd
 }
 
