@@ -54,10 +54,10 @@ func IsDecodeKind(err error, k DecodeKind) bool {
 
 // Encoder appends values to a byte slice. The zero Encoder is ready.
 //
-// It judges nothing: a time below zero or an amount above MaxSupply is written as it is,
-// and no decoder takes it. Only a count that does not fit its bytes panics, because it
-// would wrap, and the bytes might decode to another value; whoever fills lists by what
-// others say bounds them before (the Max… constants).
+// It judges nothing, and does not fail: what is out of range is written so that no decoder
+// takes it. A time below zero or an amount above MaxSupply stands as it is, and a count that
+// does not fit its bytes is written as the greatest that does, which is above every bound, so
+// that a long list is never read as a short one.
 type Encoder struct{ buf []byte }
 
 // NewEncoder appends to buf, which may be nil.
@@ -93,18 +93,11 @@ func (e *Encoder) Key(k Key) { e.buf = append(e.buf, k[:]...) }
 // Signature appends 64 bytes.
 func (e *Encoder) Signature(s Signature) { e.buf = append(e.buf, s[:]...) }
 
-// Count8, Count16 and Count32 append how many elements follow. They panic on more than
-// one, two or four bytes can say.
-func (e *Encoder) Count8(n int)  { e.U8(uint8(fit(n, math.MaxUint8))) }
-func (e *Encoder) Count16(n int) { e.U16(uint16(fit(n, math.MaxUint16))) }
-func (e *Encoder) Count32(n int) { e.U32(uint32(fit(n, math.MaxUint32))) }
-
-func fit(n int, max uint64) uint64 {
-	if n < 0 || uint64(n) > max {
-		panic(fmt.Sprintf("encode: %d elements where a count goes up to %d", n, max))
-	}
-	return uint64(n)
-}
+// Count8, Count16 and Count32 append how many elements follow, or the greatest count of that
+// width if there are more.
+func (e *Encoder) Count8(n int)  { e.U8(uint8(min(n, math.MaxUint8))) }
+func (e *Encoder) Count16(n int) { e.U16(uint16(min(n, math.MaxUint16))) }
+func (e *Encoder) Count32(n int) { e.U32(uint32(min(uint64(n), math.MaxUint32))) }
 
 // Bytes appends a length of four bytes, then the bytes.
 func (e *Encoder) Bytes(b []byte) {
