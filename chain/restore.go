@@ -15,7 +15,7 @@ import (
 func encodeMeta(m consensus.Meta) []byte {
 	e := types.NewEncoder(make([]byte, 0, 10+72*len(m.Tips)))
 	e.U64(m.Decided)
-	e.U16(uint16(len(m.Tips)))
+	e.Count16(len(m.Tips))
 	for _, t := range m.Tips {
 		e.Key(t.Author)
 		e.U64(t.Height)
@@ -55,7 +55,7 @@ func (c *Chain) runOf(number uint64) consensus.Run {
 
 func encodeRuns(runs []consensus.Run) []byte {
 	e := types.NewEncoder(make([]byte, 0, 4+88*len(runs)))
-	e.U32(uint32(len(runs)))
+	e.Count32(len(runs))
 	for _, r := range runs {
 		e.U64(r.Number)
 		e.U64(r.Start)

@@ -280,7 +280,7 @@ func (c *Client) body() []byte {
 	e.U64(c.synced.Height)
 	e.Time(c.synced.Time)
 	ids := slices.SortedFunc(maps.Keys(c.notes), func(a, b types.Hash) int { return bytes.Compare(a[:], b[:]) })
-	e.U32(uint32(len(ids)))
+	e.Count32(len(ids))
 	for _, id := range ids {
 		e.Hash(id)
 		e.String(c.notes[id])

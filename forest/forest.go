@@ -312,7 +312,7 @@ func Verify(root types.Hash, size, index uint64, leaf types.Hash, p Proof) error
 // Encode is the proof's bytes: a count in one, then the hashes.
 func (p Proof) Encode() []byte {
 	e := types.NewEncoder(make([]byte, 0, 1+32*len(p)))
-	e.U8(uint8(len(p)))
+	e.Count8(len(p))
 	for _, h := range p {
 		e.Hash(h)
 	}

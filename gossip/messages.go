@@ -72,7 +72,7 @@ func decodePush(data []byte, chain types.Hash) (block, error) {
 
 func votesMessage(votes []types.SignedVote) transport.Message {
 	e := types.NewEncoder(make([]byte, 0, 2+len(votes)*types.SignedVoteSize))
-	e.U16(uint16(len(votes)))
+	e.Count16(len(votes))
 	for _, v := range votes {
 		v.Encode(e)
 	}
@@ -91,7 +91,7 @@ func decodeVotes(data []byte) ([]types.SignedVote, error) {
 
 func getBlocksMessage(ids []types.Hash) transport.Message {
 	e := types.NewEncoder(make([]byte, 0, 2+32*len(ids)))
-	e.U16(uint16(len(ids)))
+	e.Count16(len(ids))
 	for _, id := range ids {
 		e.Hash(id)
 	}
@@ -164,7 +164,7 @@ func decodeBatch(data []byte, chain types.Hash) (batch, error) {
 
 func txsMessage(txs [][]byte) transport.Message {
 	e := types.NewEncoder(nil)
-	e.U16(uint16(len(txs)))
+	e.Count16(len(txs))
 	for _, tx := range txs {
 		e.Bytes(tx)
 	}
@@ -184,7 +184,7 @@ func decodeTxs(data []byte) ([][]byte, error) {
 // resultsMessage says of each transaction nothing, which means taken, or why it is refused.
 func resultsMessage(errs []error) transport.Message {
 	e := types.NewEncoder(nil)
-	e.U16(uint16(len(errs)))
+	e.Count16(len(errs))
 	for _, err := range errs {
 		e.Bool(err == nil)
 		if err != nil {

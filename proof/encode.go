@@ -204,7 +204,7 @@ func (p *Key) encode(e *types.Encoder) {
 	e.Raw(p.Log.Encode())
 	e.Raw(p.Path.Encode())
 	e.Raw(p.Prefix.Encode())
-	e.U16(uint16(len(p.Events)))
+	e.Count16(len(p.Events))
 	for i := range p.Events {
 		e.Raw(p.Events[i].Encode())
 	}
@@ -230,7 +230,7 @@ func (p *Name) encode(e *types.Encoder) {
 	}
 	e.Raw(p.Path.Encode())
 	e.Raw(p.Prefix.Encode())
-	e.U16(uint16(len(p.Events)))
+	e.Count16(len(p.Events))
 	for i := range p.Events {
 		e.Raw(p.Events[i].Encode())
 	}
@@ -307,7 +307,7 @@ func decodePast(d *types.Decoder) *Past {
 }
 
 func encodeSteps(e *types.Encoder, steps []Step) {
-	e.U16(uint16(len(steps)))
+	e.Count16(len(steps))
 	for i := range steps {
 		steps[i].encode(e)
 	}
@@ -337,7 +337,7 @@ func (f *File) encode(e *types.Encoder) {
 	e.Hash(f.Chain)
 	encodeSteps(e, f.Steps)
 	f.Event.encode(e)
-	e.U16(uint16(len(f.Outputs)))
+	e.Count16(len(f.Outputs))
 	for i := range f.Outputs {
 		f.Outputs[i].encode(e)
 	}
@@ -368,7 +368,7 @@ func (t *Trusted) Encode() []byte {
 		e.Raw(t.Checkpoint.Encode())
 	}
 	e.U64(t.Oldest)
-	e.U16(uint16(len(t.Snapshots)))
+	e.Count16(len(t.Snapshots))
 	for i := range t.Snapshots {
 		e.Bytes(t.Snapshots[i].Encode())
 	}

@@ -193,7 +193,7 @@ type Path []types.Hash
 // Encode is the path's bytes: a count in one, then the hashes.
 func (p Path) Encode() []byte {
 	e := types.NewEncoder(make([]byte, 0, 1+32*len(p)))
-	e.U8(uint8(len(p)))
+	e.Count8(len(p))
 	for _, h := range p {
 		e.Hash(h)
 	}

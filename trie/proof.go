@@ -109,7 +109,7 @@ func (p *Proof) Encode() []byte {
 	default:
 		e.U8(endEmpty)
 	}
-	e.U16(uint16(len(p.Siblings)))
+	e.Count16(len(p.Siblings))
 	for _, s := range p.Siblings {
 		e.U8(s.Depth)
 		e.Hash(s.Hash)

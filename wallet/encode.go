@@ -25,19 +25,19 @@ func (w *Wallet) Encode() []byte {
 	e.Bytes(w.trusted)
 	encodeAsOf(e, w.trustedAsOf)
 	for _, p := range []Purpose{Receive, Change} {
-		e.U32(uint32(len(w.issued[p])))
+		e.Count32(len(w.issued[p]))
 		for _, lock := range w.issued[p] {
 			e.Key(lock)
 		}
 	}
-	e.U32(uint32(len(w.outputs)))
+	e.Count32(len(w.outputs))
 	for _, o := range w.Outputs() {
 		e.U64(o.Position)
 		e.Raw(o.State.Encode())
 		encodeAsOf(e, o.AsOf)
 		e.Bytes(o.Proof)
 	}
-	e.U32(uint32(len(w.transactions)))
+	e.Count32(len(w.transactions))
 	for _, t := range w.transactions {
 		t.encode(e)
 	}
