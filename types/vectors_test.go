@@ -198,6 +198,9 @@ func TestVectors(t *testing.T) {
 	if !reflect.DeepEqual(have.Tags, again.Tags) {
 		t.Error("tags")
 	}
+	if len(have.Leaves) != len(again.Leaves) || len(have.Digests) != len(again.Digests) {
+		t.Fatal("leaves or digests are missing")
+	}
 	for i := range again.Leaves {
 		if !sameJSON(have.Leaves[i].Fields, again.Leaves[i].Fields) || have.Leaves[i].Hash != again.Leaves[i].Hash || have.Leaves[i].Branch != again.Leaves[i].Branch || have.Leaves[i].Leaf != again.Leaves[i].Leaf {
 			t.Errorf("leaves[%d]", i)
