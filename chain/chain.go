@@ -89,8 +89,9 @@ type Chain struct {
 	senders map[types.Hash]types.Key  // who delivered a block that consensus has not judged yet
 	runs    []consensus.Run           // newest last
 	syncing bool
-	adrift  bool         // the clock is too far from the others'
-	clock   types.Millis // latest that consensus was told
+	absent  map[types.Hash]types.Millis // since when blocks are missing, while syncing
+	adrift  bool                        // the clock is too far from the others'
+	clock   types.Millis                // latest that consensus was told
 
 	// Owned by the applier.
 	state *ledger.State
@@ -334,11 +335,14 @@ func (c *Chain) pump() (time.Duration, error) {
 		for host, txs := range c.pool.Forward(256, now) {
 			c.cfg.Network.Forward(txs, host)
 		}
-		c.want(r.Missing)
+		c.want(r.Missing, now)
 		c.publishStatus(now)
 		wake := r.Wake
 		if poolWake > 0 && (wake == 0 || poolWake < wake) {
 			wake = poolWake
+		}
+		if len(c.absent) > 0 && (wake == 0 || wake > now+overdueAfter) {
+			wake = now + overdueAfter
 		}
 		if wake == 0 {
 			return time.Minute, nil
@@ -408,11 +412,32 @@ func (c *Chain) report(r consensus.Ready) {
 	}
 }
 
-// want asks for missing blocks, of those first who sent what names them. While this peer
-// catches up they come by themselves.
-func (c *Chain) want(missing []consensus.Missing) {
+// overdueAfter is how long a block that is missing while this peer catches up may take to come
+// with the others of its height, ms. A block that was sent late may lie below all that come.
+const overdueAfter = 300
+
+// overdue is what of the missing has been so for long, and notes since when the others are.
+func (c *Chain) overdue(missing []consensus.Missing, now types.Millis) (late []consensus.Missing) {
+	since := make(map[types.Hash]types.Millis, len(missing))
+	for _, m := range missing {
+		was, ok := c.absent[m.ID]
+		if !ok {
+			was = now
+		}
+		if since[m.ID] = was; now-was >= overdueAfter {
+			late = append(late, m)
+		}
+	}
+	c.absent = since
+	return late
+}
+
+// want asks for missing blocks, of those first who sent what names them.
+func (c *Chain) want(missing []consensus.Missing, now types.Millis) {
 	if c.syncing {
-		return
+		missing = c.overdue(missing, now)
+	} else {
+		c.absent = nil
 	}
 	of := make(map[types.Key][]types.Hash)
 	for _, m := range missing {
