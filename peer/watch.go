@@ -81,7 +81,8 @@ func (p *Peer) warnUnknown() {
 			"do", "register it by a transaction of a wallet, or name it in the genesis of a new network")
 		return
 	}
-	if _, member := (&types.Snapshot{Members: p.chain.Status().Members}).Find(p.self); !member && len(p.chain.Status().Members) > 0 {
+	deciding := types.Snapshot{Members: p.chain.Status().Members} // empty in the first moment
+	if _, member := deciding.Find(p.self); !member && len(deciding.Members) > 0 {
 		p.log.Warn("no shares are registered with this peer: it follows the chain and has no weight in it", "key", p.self)
 	}
 }
