@@ -40,6 +40,7 @@ type view struct {
 	floor   uint64            // if dec is nil: the height up to which it decides
 	stalled bool              // dec stops for want of a snapshot
 
+	behind  map[*vertex]*vertex  // of named: in the past of which other one
 	confirm map[question]bool    // does a block with this past confirm that one?
 	full    map[*run]bool        // is it full?
 	choice  map[*run]*forkChoice // of a block with this past

@@ -279,10 +279,8 @@ func (c *Core) judgeNames(v *vertex) *Invalid {
 				return invalid(WrongNames, "two merges by %s", n.block.Author)
 			}
 			c.mark[n.author] = c.epoch
-			for _, m := range v.named {
-				if m != n && c.below(m, n) {
-					return invalid(WrongNames, "merge %s is in the past of %s", n.id.Short(), m.id.Short())
-				}
+			if m := c.behindNamed(g)[n]; m != nil {
+				return invalid(WrongNames, "merge %s is in the past of %s", n.id.Short(), m.id.Short())
 			}
 		}
 		if g.forked(n.author) && c.open(g.dec, n) {
@@ -290,6 +288,20 @@ func (c *Core) judgeNames(v *vertex) *Invalid {
 		}
 	}
 	return nil
+}
+
+// behindNamed is the named blocks of a view that are in the past of another one, and of which.
+func (c *Core) behindNamed(g *view) map[*vertex]*vertex {
+	if g.behind == nil {
+		g.behind = make(map[*vertex]*vertex)
+		for _, n := range g.named {
+			i := slices.IndexFunc(g.named, func(m *vertex) bool { return m != n && c.below(m, n) })
+			if i >= 0 {
+				g.behind[n] = g.named[i]
+			}
+		}
+	}
+	return g.behind
 }
 
 func (c *Core) judgeTime(v *vertex, r *run) *Invalid {
