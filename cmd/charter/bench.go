@@ -34,6 +34,7 @@ func newBenchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "bench",
 		Short:   "Measure Charter on this machine",
+		Long:    "Measure Charter on this machine, and print the figures that BENCHMARKS.md has.",
 		Example: "  charter bench net --peers 4 --duration 20s",
 	}
 	cmd.AddCommand(newBenchNetCommand(), newBenchProofsCommand())

@@ -146,6 +146,7 @@ func newPeerStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "status",
 		Short:   "Show how a peer is: heights, peers, pool, times to each tier",
+		Long:    "Ask a peer how it is, over its API: its heights, the peers that it knows with their shares and\nlags, what waits in its pool, and how long transactions took to each tier.",
 		Example: "  charter peer status\n  charter peer status --api http://127.0.0.1:7411 --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
