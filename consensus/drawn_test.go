@@ -112,6 +112,7 @@ type node struct {
 	build     *Template
 	wake      types.Millis
 	missing   []Missing
+	floor     uint64
 	refusals  []Refusal
 }
 
@@ -512,7 +513,7 @@ func (w *world) take(n *node) {
 	for {
 		r := n.core.Ready()
 		n.accepted = append(n.accepted, r.Accepted...)
-		n.build, n.wake, n.missing = r.Build, r.Wake, r.Missing
+		n.build, n.wake, n.missing, n.floor = r.Build, r.Wake, r.Missing, r.Floor
 		if w.net == nil {
 			w.report(&r)
 		} else {

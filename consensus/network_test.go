@@ -165,6 +165,7 @@ func (w *world) turn(n *node) {
 			}
 		}
 	}
+	w.lower(n)
 	for _, m := range n.missing {
 		ask := n.letter() + string(m.ID[:])
 		if w.net.now < w.net.asked[ask] {
@@ -174,6 +175,35 @@ func (w *world) turn(n *node) {
 		if b := w.blocks[w.names[m.ID]]; b != nil {
 			w.send(message{w.net.now + 2*w.net.delay, letter(b.Author), n.letter(), b})
 		}
+	}
+}
+
+// lower restores a Core from further down if it asks for that, or misses a block that it has
+// stored: what was pruned is needed again, under a late branch.
+func (w *world) lower(n *node) {
+	for again := 0; ; again++ {
+		floor := n.floor
+		for _, m := range n.missing {
+			for _, a := range n.accepted {
+				if f := max(a.Meta.Decided, 1); a.ID == m.ID && (floor == 0 || f < floor) {
+					floor = f
+				}
+			}
+		}
+		if floor == 0 {
+			return
+		}
+		if again > 10 {
+			w.t.Fatalf("%s asks for a lower floor without end", n.letter())
+		}
+		if err := n.restart(floor, n.core.Decided()); err != nil {
+			w.t.Fatal(err)
+		}
+		if n.letter() == w.net.trace {
+			w.printf("%s goes back in memory to height %d", w.since(w.net.now), n.core.Floor())
+		}
+		n.core.Step(Waiting{true})
+		w.take(n)
 	}
 }
 
@@ -216,9 +246,6 @@ func (w *world) agree() {
 func (net *network) report(w *world, n *node, r *Ready) {
 	for _, x := range r.Refused {
 		w.t.Errorf("%s refuses %s: %v", n.letter(), w.name(x.ID), x.Err)
-	}
-	if r.Floor > 0 {
-		w.t.Errorf("%s wants to be restored from %d", n.letter(), r.Floor)
 	}
 	if n.letter() != net.trace || net.builds {
 		return

@@ -117,7 +117,10 @@ func (g *grower) spoil(b *types.Block) {
 			b.Merges = slices.Delete(b.Merges, i, i+1)
 		}
 	case 2: // names anything
-		id := g.blocks[g.rng.IntN(len(g.blocks)+1)%max(1, len(g.blocks))].ID(g.cfg.Chain)
+		id := g.cfg.Chain
+		if len(g.blocks) > 0 {
+			id = g.blocks[g.rng.IntN(len(g.blocks))].ID(g.cfg.Chain)
+		}
 		if id != b.Parent && !slices.Contains(b.Merges, id) {
 			b.Merges = append(b.Merges, id)
 			sortHashes(b.Merges)
@@ -326,8 +329,14 @@ func longPast(t *testing.T, seed uint64) (w *world, blocks []*types.Block) {
 	return w, blocks
 }
 
-// restart replaces the Core by one restored from a floor: the anchor at or below.
-func (n *node) restart(floor uint64) error {
+// restart replaces the Core by one restored from a floor: the anchor at or below. Of what was
+// decided only the heights up to applied were kept.
+func (n *node) restart(floor, applied uint64) error {
+	n.decisions = n.decisions[:applied]
+	n.runs = slices.DeleteFunc(n.runs, func(r Run) bool {
+		return !slices.ContainsFunc(n.decisions, func(d Decision) bool { return d.Anchor == r.Closer })
+	})
+	n.snapshots = slices.DeleteFunc(n.snapshots, func(s *types.Snapshot) bool { return s.Height > applied })
 	for floor = min(floor, uint64(len(n.decisions))); floor > 0 && n.decisions[floor-1].Anchor.IsZero(); {
 		floor--
 	}
@@ -374,14 +383,15 @@ func TestPruneAndRestart(t *testing.T) {
 					if lowered++; again > 20 {
 						t.Fatalf("seed %d: block %d asks for a lower floor without end", seed, i)
 					}
-					if err := nd.restart(floor); err != nil {
+					if err := nd.restart(floor, nd.core.Decided()); err != nil {
 						t.Fatalf("seed %d, lowered to %d at block %d: %v", seed, floor, i, err)
 					}
 				}
 				if try > 0 && rng.IntN(300) == 0 {
 					restarts++
 					floor := rng.Uint64N(nd.core.Decided() + 1)
-					if err := nd.restart(floor); err != nil {
+					applied := nd.core.Decided() - rng.Uint64N(min(20, nd.core.Decided()-floor+1))
+					if err := nd.restart(floor, applied); err != nil {
 						t.Fatalf("seed %d, restored at %d at block %d: %v", seed, floor, i, err)
 					}
 				}
