@@ -21,6 +21,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -334,14 +335,27 @@ func (c *Client) save() error {
 	return nil
 }
 
-// change does something to the wallet and makes it durable.
+// change does something to the wallet and makes it durable. What cannot be made durable is
+// undone: it must not be sent, now or later. What was learned and is thereby lost is learned again.
 func (c *Client) change(do func(w *wallet.Wallet) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := do(c.w); err != nil {
 		return err
 	}
-	return c.save()
+	err := c.save()
+	if err != nil {
+		err = errors.Join(err, c.load(c.written))
+	}
+	return err
+}
+
+// writable refuses what must be durable in a wallet that is not written.
+func (c *Client) writable() error {
+	if c.config.ReadOnly {
+		return refuse(InUse, nil, "the wallet %s is open for reading only: what is paid or promised from it would be lost", c.config.Path)
+	}
+	return nil
 }
 
 // Words are the twenty-four words that the wallet can be restored from.
@@ -375,6 +389,9 @@ func (c *Client) OwnerKey() types.Key {
 // Address is a fresh address, for one receipt, hosted at the agent's peer. If too many are
 // out unused, it is the oldest of those, and fresh is false.
 func (c *Client) Address(ctx context.Context) (a wallet.Address, fresh bool, err error) {
+	if err := c.writable(); err != nil {
+		return a, false, err
+	}
 	if c.Agent().Peer.IsZero() || c.config.Agent != "" {
 		if err := c.login(ctx); err != nil {
 			return a, false, err

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -335,6 +336,31 @@ func TestTooMuch(t *testing.T) {
 	if len(ann.History()) != 0 {
 		t.Errorf("history %+v", ann.History())
 	}
+}
+
+// What cannot be kept is not sent, and is not there later either.
+func TestDiskFails(t *testing.T) {
+	w := newWorld(t, "ann", "bob")
+	a, url := w.agent()
+	dir := filepath.Join(w.dir, "disk")
+	w.must(os.Mkdir(dir, 0o700))
+	w.must(os.Rename(w.path("ann"), filepath.Join(dir, "ann")))
+	ann, err := Open(Config{Path: filepath.Join(dir, "ann"), Agent: url, Genesis: w.genesis})
+	w.must(err)
+	defer ann.Close()
+	w.must(ann.Sync(t.Context()))
+	to := w.address(w.open("bob", w.url))
+	w.must(os.Rename(dir, dir+" unplugged"))
+	if _, err := ann.Pay(t.Context(), Payment{To: to, Amount: share}, nil); !IsKind(err, Disk) {
+		t.Errorf("error %v", err)
+	}
+	w.must(os.Rename(dir+" unplugged", dir))
+	w.must(ann.Sync(t.Context()))
+	if b := ann.Balance(); len(ann.History()) != 0 || len(a.sent) != 0 || b.Available != 150*share {
+		t.Errorf("after a payment that could not be kept: history %+v, %d sent, %+v", ann.History(), len(a.sent), b)
+	}
+	_, err = ann.Pay(t.Context(), Payment{To: to, Amount: share, Until: wallet.Final}, nil)
+	w.must(err)
 }
 
 // Two files of the same words spend the same coins: one of them is proven to have lost, and is told.

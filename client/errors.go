@@ -41,6 +41,8 @@ const (
 	Failed
 	// Interrupted: somebody stopped waiting. The transaction is kept and goes on.
 	Interrupted
+	// BadNote: a note is too long.
+	BadNote
 	// NotThere: the wallet has no such transaction, or no proof of it yet.
 	NotThere
 	// NotProof: a file that is no proof, or does not prove what it should.

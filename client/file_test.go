@@ -72,6 +72,17 @@ func TestKinds(t *testing.T) {
 			return err
 		}(), "directory"},
 		{"a directory in place of a file", Disk, open(dir, ""), "cannot read"},
+		{"paying from a wallet that is not written", InUse, func() error {
+			c, err := Open(Config{Path: plain, ReadOnly: true})
+			if err == nil {
+				_, _, err = c.Address(t.Context())
+			}
+			return err
+		}(), "reading only"},
+		{"a note that is a letter", BadNote, func() error {
+			_, err := held.Pay(t.Context(), Payment{Note: strings.Repeat("x", MaxNote+1)}, nil)
+			return err
+		}(), "256"},
 		{"never told of an agent", NoAgent, held.Sync(t.Context()), "--agent"},
 		{"an agent's address that is none", NoAgent, with(t, path("held2"), "127.0.0.1:7070").Sync(t.Context()), "http://"},
 		{"never told of a network", NoNetwork, with(t, path("held3"), "http://127.0.0.1:1").Sync(t.Context()), "--genesis"},

@@ -46,7 +46,7 @@ type Progress struct {
 // if it is proven never to be applied; Refused, NotProven. Tell may be nil.
 func (c *Client) Pay(ctx context.Context, p Payment, tell func(Progress)) (Line, error) {
 	if len(p.Note) > MaxNote {
-		return Line{}, refuse(NotThere, nil, "the note has %d bytes, and may have %d", len(p.Note), MaxNote)
+		return Line{}, refuse(BadNote, nil, "the note has %d bytes, and may have %d", len(p.Note), MaxNote)
 	}
 	out := types.Output{Value: p.Amount, Lock: p.To.Lock, Host: p.To.Host}
 	same := func(t *wallet.Transaction) bool { return p.Once && slices.Contains(t.Tx.Outputs, out) }
@@ -83,7 +83,7 @@ type maker func(*wallet.Wallet, wallet.Terms) (wallet.Transaction, error)
 // intend makes a transaction, or takes the same one if there is one that is not dead, and
 // follows it to a tier.
 func (c *Client) intend(ctx context.Context, note string, same func(*wallet.Transaction) bool, until wallet.Tier, tell func(Progress), build maker) (Line, error) {
-	if err := c.login(ctx); err != nil {
+	if err := errors.Join(c.writable(), c.login(ctx)); err != nil {
 		return Line{}, err
 	}
 	if t := c.trust(); t.Checkpoint == nil { // no proof of anything yet, so no coins
