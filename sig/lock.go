@@ -5,6 +5,7 @@ import (
 
 	secp "github.com/decred/dcrd/dcrec/secp256k1/v4"
 
+	"charter/sig/internal/field"
 	"charter/types"
 )
 
@@ -18,24 +19,23 @@ var tagLock = types.NewTag("charter/lock")
 //
 // The zero root means no tree, and the lock is inner itself. Errors: BadKey.
 func LockKey(inner types.Key, root types.Hash) (types.Key, error) {
-	var p secp.JacobianPoint
-	if err := lift(inner, &p); err != nil || root.IsZero() {
+	var p field.Point
+	if err := liftPublic(inner, &p); err != nil || root.IsZero() {
 		return inner, err
 	}
 	t, err := tweak(inner, root)
 	if err != nil {
 		return types.Key{}, err
 	}
-	var q secp.JacobianPoint
-	secp.ScalarBaseMultNonConst(&t, &q)
-	secp.AddNonConst(&p, &q, &q)
-	if infinite(&q) {
+	var by field.Scalar
+	b := t.Bytes()
+	by.SetBytes(&b)
+	sum := field.Combine(&by, []field.Point{p}, []field.Scalar{{1}})
+	if sum.IsInfinity() {
 		return types.Key{}, noTweak(inner)
 	}
-	q.ToAffine()
-	var lock types.Key
-	q.X.PutBytesUnchecked(lock[:])
-	return lock, nil
+	lock := sum.Affine()
+	return lock.X.Bytes(), nil
 }
 
 // LockPrivate is the private key of LockKey(priv.Public(), root), which spends by the key

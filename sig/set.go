@@ -7,6 +7,7 @@ import (
 
 	secp "github.com/decred/dcrd/dcrec/secp256k1/v4"
 
+	"charter/sig/internal/field"
 	"charter/types"
 )
 
@@ -33,22 +34,20 @@ func Aggregate(keys []types.Key) (types.Key, error) {
 	if len(set) == 1 {
 		return set[0], CheckKey(set[0])
 	}
-	var sum secp.JacobianPoint
+	points, scalars := make([]field.Point, len(set)), make([]field.Scalar, len(set))
 	for i, a := range coefficients(set) {
-		var p secp.JacobianPoint
-		if err := lift(set[i], &p); err != nil {
+		if err := liftPublic(set[i], &points[i]); err != nil {
 			return types.Key{}, err
 		}
-		secp.ScalarMultNonConst(&a, &p, &p)
-		secp.AddNonConst(&sum, &p, &sum)
+		b := a.Bytes()
+		scalars[i].SetBytes(&b)
 	}
-	if infinite(&sum) {
+	sum := field.Combine(&field.Scalar{}, points, scalars)
+	if sum.IsInfinity() {
 		return types.Key{}, &Error{Kind: BadKeySet, What: "the keys cancel one another"}
 	}
-	sum.ToAffine()
-	var out types.Key
-	sum.X.PutBytesUnchecked(out[:])
-	return out, nil
+	p := sum.Affine()
+	return p.X.Bytes(), nil
 }
 
 // SignSet is the signature over msg that verifies under Aggregate of the keys' public

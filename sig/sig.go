@@ -41,6 +41,7 @@ import (
 
 	secp "github.com/decred/dcrd/dcrec/secp256k1/v4"
 
+	"charter/sig/internal/field"
 	"charter/types"
 )
 
@@ -145,17 +146,28 @@ func (k *PrivateKey) mustBeSet() {
 
 // CheckKey gives a BadKey unless k is the x of a point.
 func CheckKey(k types.Key) error {
-	var p secp.JacobianPoint
-	return lift(k, &p)
+	var p field.Point
+	return liftPublic(k, &p)
 }
 
-// lift sets p to the point of even y that k stands for (BIP-340, lift_x).
-func lift(k types.Key, p *secp.JacobianPoint) error {
-	if !liftX(k[:], false, p) {
-		return &Error{Kind: BadKey, What: "not the x of a point", Key: k}
+// liftPublic sets p to the point of even y that k stands for (BIP-340, lift_x).
+func liftPublic(k types.Key, p *field.Point) error {
+	var x field.Element
+	if !x.SetBytes((*[32]byte)(&k)) || !p.Lift(&x, false) {
+		return notKey(k)
 	}
 	return nil
 }
+
+// lift is liftPublic for where secrets multiply the point.
+func lift(k types.Key, p *secp.JacobianPoint) error {
+	if !liftX(k[:], false, p) {
+		return notKey(k)
+	}
+	return nil
+}
+
+func notKey(k types.Key) error { return &Error{Kind: BadKey, What: "not the x of a point", Key: k} }
 
 // liftX sets p to the point with this x, 32 bytes, and a y of this oddness. False if x is
 // not below the field's prime, or not the x of a point.
@@ -222,45 +234,40 @@ func Verify(pub types.Key, msg types.Hash, s types.Signature) error {
 }
 
 func verify(pub types.Key, msg []byte, sig types.Signature) error {
-	var p, sg, ep, r secp.JacobianPoint
-	if err := lift(pub, &p); err != nil {
+	var c claim
+	if err := c.parse(&pub, msg, &sig); err != nil {
 		return err
 	}
-	var rx secp.FieldVal
-	if rx.SetByteSlice(sig[:32]) {
-		return &Error{Kind: BadEncoding, What: "signature's r is not below the field's prime", Key: pub}
+	var minusE field.Scalar
+	minusE.Neg(&c.e)
+	sum := field.Combine(&c.s, []field.Point{c.key}, []field.Scalar{minusE})
+	if r := sum.Affine(); r.IsInfinity() || r.Y.IsOdd() || !r.X.Equal(&c.r) {
+		return &Error{Kind: BadSignature, What: "not of this key over this message", Key: pub}
 	}
-	var s secp.ModNScalar
-	if s.SetByteSlice(sig[32:]) {
-		return &Error{Kind: BadEncoding, What: "signature's s is not below the curve's order", Key: pub}
-	}
-	e := challenge(sig[:32], &pub, msg)
-	secp.ScalarBaseMultNonConst(&s, &sg)
-	secp.ScalarMultNonConst(e.Negate(), &p, &ep)
-	secp.AddNonConst(&sg, &ep, &r)
-	if !infinite(&r) {
-		r.ToAffine()
-		if !r.Y.IsOdd() && r.X.Equals(&rx) {
-			return nil
-		}
-	}
-	return &Error{Kind: BadSignature, What: "not of this key over this message", Key: pub}
+	return nil
 }
 
-// Check is one signature to verify.
-type Check struct {
-	Key types.Key
-	Msg types.Hash
-	Sig types.Signature
+// claim is what a signature says: s·G = R + e·key, R being the point of even y with x = r.
+type claim struct {
+	key  field.Point
+	r    field.Element
+	s, e field.Scalar
 }
 
-// VerifyAll verifies every check. It gives the index of the first that fails, with the
-// error that Verify has for it; or −1 and nil.
-func VerifyAll(checks []Check) (bad int, err error) {
-	for i, c := range checks {
-		if err := Verify(c.Key, c.Msg, c.Sig); err != nil {
-			return i, err
+// parse reads a signature whose key is lifted already if c has it.
+func (c *claim) parse(pub *types.Key, msg []byte, sig *types.Signature) error {
+	if c.key.IsInfinity() {
+		if err := liftPublic(*pub, &c.key); err != nil {
+			return err
 		}
 	}
-	return -1, nil
+	if !c.r.SetBytes((*[32]byte)(sig[:32])) {
+		return &Error{Kind: BadEncoding, What: "signature's r is not below the field's prime", Key: *pub}
+	}
+	if !c.s.SetBytes((*[32]byte)(sig[32:])) {
+		return &Error{Kind: BadEncoding, What: "signature's s is not below the curve's order", Key: *pub}
+	}
+	e := tagChallenge.Hash(sig[:32], pub[:], msg)
+	c.e.SetBytes((*[32]byte)(&e))
+	return nil
 }

@@ -1,6 +1,7 @@
 package field
 
 import (
+	"fmt"
 	"syscall"
 	"testing"
 	"time"
@@ -41,4 +42,50 @@ func BenchmarkElement(b *testing.B) {
 	bench(b, "Add", func() { x.Add(&x, &y) })
 	bench(b, "Inverse", func() { x.Inverse(&x) })
 	bench(b, "Sqrt", func() { x.Sqrt(&x) })
+}
+
+func BenchmarkGroup(b *testing.B) {
+	r := newSource("bench")
+	p := r.point()
+	j := jacobian(r.point(), r.limbs())
+	bench(b, "Double", func() { j.double() })
+	bench(b, "AddMixed", func() { j.add(&p) })
+	bench(b, "Lift", func() { p.Lift(&p.X, false) })
+	const n = 1 << 10
+	points := make([]Point, 2*n)
+	for i := range points {
+		points[i] = r.point()
+	}
+	a := newAdder(points)
+	bench(b, "AddAffine1024", func() {
+		for i := range n {
+			a.add(i, n+i)
+		}
+		a.flush()
+	})
+	k := r.scalar()
+	bench(b, "Split", func() { k.split() })
+	bench(b, "ScalarMul", func() { k.Mul(&k, &k) })
+	bench(b, "BaseTable", func() { oddMultiples(make([]multiple, 1024), 1024, []Point{Generator}, make([]Element, 1024)) })
+}
+
+func BenchmarkCombine(b *testing.B) {
+	r := newSource("bench")
+	for _, n := range []int{1, 2, 4, 8, 12, 16, 24, 32, 64, 512, 2048} {
+		g := r.scalar()
+		points, scalars := make([]Point, n), make([]Scalar, n)
+		for i := range points {
+			points[i] = r.point()
+			scalars[i] = Scalar{r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64() >> 1}
+			if i%2 == 1 { // as in a batch of signatures
+				scalars[i] = Scalar{r.Uint64(), r.Uint64()}
+			}
+		}
+		if n <= 64 {
+			bench(b, fmt.Sprintf("Straus/%d", n), func() { straus(&g, points, scalars) })
+		}
+		if n > 2 {
+			bench(b, fmt.Sprintf("Pippenger/%d", n), func() { pippenger(&g, points, scalars) })
+		}
+	}
 }

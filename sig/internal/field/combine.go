@@ -27,9 +27,9 @@ func Combine(g *Scalar, points []Point, scalars []Scalar) Jacobian {
 	return pippenger(g, points, scalars)
 }
 
-// row is one half of a scalar, beside the table of what it multiplies.
+// row is one half of a scalar, and where the table of what it multiplies begins.
 type row struct {
-	table  []multiple
+	table  int // in straus' tables; −1 is baseTable
 	endo   bool
 	digits [halfBits]int16
 }
@@ -47,24 +47,31 @@ func straus(g *Scalar, points []Point, scalars []Scalar) (sum Jacobian) {
 	}
 	tables = tables[:len(points)*tableSize]
 	oddMultiples(tables, tableSize, points, scratch)
-	rows = appendRows(rows, g, baseTable, baseWidth)
+	rows = appendRows(rows, g, -1, baseWidth)
 	for i := range points {
-		rows = appendRows(rows, &scalars[i], tables[i*tableSize:(i+1)*tableSize], tableWidth)
+		rows = appendRows(rows, &scalars[i], i*tableSize, tableWidth)
 	}
 	var p Point
 	for at := halfBits - 1; at >= 0; at-- {
 		sum.double()
 		for i := range rows {
-			if d := rows[i].digits[at]; d != 0 {
-				pick(&p, rows[i].table, int(d), rows[i].endo)
-				sum.add(&p)
+			r := &rows[i]
+			d := int(r.digits[at])
+			if d == 0 {
+				continue
 			}
+			table := baseTable
+			if r.table >= 0 {
+				table = tables[r.table:]
+			}
+			pick(&p, table, d, r.endo)
+			sum.add(&p)
 		}
 	}
 	return sum
 }
 
-func appendRows(rows []row, k *Scalar, table []multiple, width uint) []row {
+func appendRows(rows []row, k *Scalar, table int, width uint) []row {
 	k1, k2 := k.split()
 	for i, h := range [2]half{k1, k2} {
 		if !h.isZero() {
