@@ -9,13 +9,13 @@ import (
 
 // plan says what to build now, or else when to ask again (spec, "When to build").
 func (c *Core) plan() (*Template, types.Millis) {
-	if c.self < 0 || c.syncing || c.authors[c.self].forked || !c.runFor(c.all, c.all.height).ready {
+	if c.self < 0 || c.syncing || c.blind || c.authors[c.self].forked || !c.runFor(c.all, c.all.height).ready {
 		return nil, 0
 	}
 	g := uint64(0)
 	last := c.cfg.Time
 	if c.mine != nil {
-		g, last = c.mine.height, c.mine.block.Time
+		g, last = c.mine.height, c.built
 	}
 	if n := c.climb(g); n > 0 {
 		if t, wake := c.template(n); t != nil || wake > 0 {

@@ -206,11 +206,13 @@ type Core struct {
 	refused map[types.Hash]bool         // bounded memory of what was refused
 
 	now         types.Millis
-	mine        *vertex      // own highest block
+	mine        *vertex      // own highest block; it may lie below what is in memory
+	built       types.Millis // its time
 	held        types.Millis // since when its height is there from two thirds; −1 for not yet
 	waiting     bool
 	syncing     bool
 	again       bool // blocks come from the own store: none of them is too many
+	short       bool // set where deciding met what is below the floor
 	blind       bool // restored too high: it decides nothing, and asks for a lower floor
 	openPayload int  // blocks with payload that are not ordered
 
@@ -256,6 +258,7 @@ type Base struct {
 	Runs      []Run             // from that of the first of Decisions on, all that are known; none needed if Floor is 0
 	Snapshots []*types.Snapshot // of those runs, and all taken since; all there are if Floor is 0
 	Blocks    []Accepted        // all stored from Floor on, by height
+	Own       Tip               // the last block that Self signed, wherever it is; zero for none
 }
 
 // Restore is the Core that accepted these blocks and decided these heights. What is decided
@@ -271,6 +274,7 @@ func Restore(cfg Config, base *Base) (*Core, error) {
 	c := empty(cfg)
 	for _, s := range base.Snapshots {
 		c.snapshots[s.Height] = s
+		c.enrol(s) // blocks may be stored of a run that is not: it was decided, and not applied
 	}
 	for _, r := range base.Runs {
 		if c.addRun(r); !c.runs[r.Number].ready {
@@ -294,6 +298,7 @@ func Restore(cfg Config, base *Base) (*Core, error) {
 	if first == nil {
 		return nil, fmt.Errorf("restore: the anchor of height %d is not among the blocks", c.floor)
 	}
+	c.resume(base.Own)
 	if err := c.settle(first, base); err != nil {
 		return nil, err
 	}

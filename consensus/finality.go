@@ -40,6 +40,17 @@ func (c *Core) decide(g *view, d *decision) *decision {
 	}
 }
 
+// settled is decide for the past of a block, from d up: nil if that hangs on what is below
+// the floor, for then it may decide more than can be seen from here.
+func (c *Core) settled(g *view, d *decision) *decision {
+	c.short = false
+	if d = c.decide(g, d); c.short {
+		g.floor = min(g.floor, c.floor-1)
+		return nil
+	}
+	return d
+}
+
 // verdict on height h, given those of the heights from h+3 upwards.
 func (c *Core) verdict(g *view, r *run, h uint64, above []verdict) verdict {
 	candidates, ok := c.candidates(g, r, h)
@@ -79,6 +90,7 @@ func (c *Core) candidates(g *view, r *run, h uint64) (ls []*vertex, ok bool) {
 			continue
 		}
 		if v.past.dec == nil {
+			c.short = true
 			c.lower(v.past.floor)
 			return nil, false
 		}
@@ -405,7 +417,13 @@ func (c *Core) settle(first *decision, base *Base) error {
 // floor is too high.
 func (c *Core) resettle(v *vertex, at map[uint64]*decision, last *decision) {
 	if v.past.floor > last.height { // decided, and not applied before the restart
-		v.past.dec = c.decide(v.past, last)
+		base := last
+		for _, n := range v.named {
+			if n.past != nil && n.past.dec != nil && n.past.dec.height > base.height {
+				base = n.past.dec
+			}
+		}
+		v.past.dec = c.settled(v.past, base)
 	} else {
 		v.past.dec = at[v.past.floor]
 	}
@@ -423,4 +441,21 @@ func (c *Core) resettle(v *vertex, at map[uint64]*decision, last *decision) {
 			c.blind = true
 		}
 	}
+}
+
+// resume takes up the own line where it was left below the floor. If nothing in memory has
+// its last block in its past, to build without it were to fork: the floor is too high.
+func (c *Core) resume(own Tip) {
+	if own.Height == 0 || own.Height >= c.floor {
+		return
+	}
+	for h := c.floor; h < c.all.height; h++ {
+		for _, v := range c.at(h) {
+			if t := v.past.tip(c.self); c.self >= 0 && t != nil && t.id == own.ID {
+				c.mine = t
+				return
+			}
+		}
+	}
+	c.blind = c.lower(own.Height)
 }

@@ -145,8 +145,8 @@ func (c *Core) viewOf(named []*vertex) *view {
 		g = c.newView(height, named)
 		views[key.String()] = g
 	case g.dec != nil && g.stalled:
-		g.dec = c.decide(g, g.dec)
-		g.stalled = !g.dec.run.ready
+		g.dec = c.settled(g, g.dec)
+		g.stalled = g.dec != nil && !g.dec.run.ready
 	}
 	return g
 }
@@ -185,8 +185,8 @@ func (c *Core) newView(height uint64, named []*vertex) *view {
 	}
 	switch {
 	case base != nil && base.height >= max(g.floor, c.floor):
-		g.dec = c.decide(g, base)
-		g.stalled = !g.dec.run.ready
+		g.dec = c.settled(g, base)
+		g.stalled = g.dec != nil && !g.dec.run.ready
 	case base != nil:
 		g.floor = max(g.floor, base.height)
 	}
@@ -258,7 +258,7 @@ func (c *Core) insert(v *vertex) {
 	c.plant(v)
 	c.dirty = true
 	if v.author == c.self && (c.mine == nil || v.height > c.mine.height) {
-		c.mine, c.held = v, -1
+		c.mine, c.built, c.held = v, v.block.Time, -1
 	}
 	c.ready.Accepted = append(c.ready.Accepted, Accepted{v.id, v.block, c.metaOf(v)})
 	c.decideAll()
@@ -353,7 +353,7 @@ func (c *Core) replant(a Accepted) (*vertex, error) {
 	v.past, v.parent, v.previous = g, v.named[0], c.vertices[a.Block.Previous]
 	c.plant(v)
 	if v.author == c.self && (c.mine == nil || v.height > c.mine.height) {
-		c.mine = v
+		c.mine, c.built = v, v.block.Time
 	}
 	return v, nil
 }

@@ -51,13 +51,22 @@ func (c *Core) addRun(info Run) *run {
 	return r
 }
 
-// equip gives a run its shares once their snapshot is known. Authors are numbered in order
-// of first appearance, and in a snapshot by key.
+// equip gives a run its shares once their snapshot is known.
 func (c *Core) equip(r *run) {
 	s := c.snapshots[r.Snapshot]
 	if r.ready || s == nil {
 		return
 	}
+	c.enrol(s)
+	r.shares = make([]types.Amount, len(c.authors))
+	for _, m := range s.Members {
+		r.shares[c.number[m.Peer]] = m.Shares
+	}
+	r.members, r.total, r.ready = s.Members, s.Total(), true
+}
+
+// enrol numbers the members of a snapshot that have no number yet.
+func (c *Core) enrol(s *types.Snapshot) {
 	for _, m := range s.Members {
 		if _, ok := c.number[m.Peer]; !ok {
 			c.number[m.Peer] = len(c.authors)
@@ -68,11 +77,6 @@ func (c *Core) equip(r *run) {
 			c.mark = append(c.mark, 0)
 		}
 	}
-	r.shares = make([]types.Amount, len(c.authors))
-	for _, m := range s.Members {
-		r.shares[c.number[m.Peer]] = m.Shares
-	}
-	r.members, r.total, r.ready = s.Members, s.Total(), true
 }
 
 // nextRun is the run after r, closed by anchor a.
