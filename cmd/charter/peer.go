@@ -86,14 +86,17 @@ An existing key is never overwritten. The peer needs the genesis file of its net
 		if address == "" {
 			address = "HOST:PORT"
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), `The peer's key:  %s
-Its directory:   %s
+		fmt.Fprintf(cmd.OutOrStdout(), `The peer's key:  %[1]s
+Its directory:   %[2]s
 
-In the genesis of a network, the peer is:
+In the genesis of a network, where address is where others reach its UDP port:
 
-  {"peer": "%[1]s", "name": "%[3]s", "address": "%[4]s", "reward": LOCK}
+  charter genesis --peer %[3]s=%[1]s@%[4]s ...
 
-where LOCK is the wallet's lock that its fees are paid to, and address is where others reach its UDP port.
+or, in the file itself, with a lock that its fees are paid to as reward:
+
+  {"peer": "%[1]s", "name": "%[3]s", "address": "%[4]s", "reward": ...}
+
 Put the network's genesis file at %[5]s, then:  charter peer run --dir %[2]s
 `, key, dir, name, address, filepath.Join(dir, "genesis.json"))
 		return nil
