@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -28,7 +27,6 @@ type settled struct {
 	anchor types.Hash
 	digest types.Hash
 	by     *node
-	run    uint64
 }
 
 type slot struct {
@@ -92,11 +90,7 @@ func (c *checker) decision(n *node, d *consensus.Decision) {
 		return
 	}
 	n.told = d.Height
-	var all []byte
-	for _, id := range d.Blocks {
-		all = append(all, id[:]...)
-	}
-	said := settled{d.Anchor, tagDigest.Hash(all), n, d.Run}
+	said := settled{d.Anchor, digest(d.Blocks), n}
 	if d.Height > uint64(len(c.decided)) {
 		c.decided = append(c.decided, said)
 		c.news(n, d)
@@ -114,6 +108,14 @@ func (c *checker) decision(n *node, d *consensus.Decision) {
 }
 
 var tagDigest = types.NewTag("charter/sim digest")
+
+func digest(blocks []types.Hash) types.Hash {
+	all := make([]byte, 0, 32*len(blocks))
+	for _, id := range blocks {
+		all = append(all, id[:]...)
+	}
+	return tagDigest.Hash(all)
+}
 
 // news takes in a height that nobody had decided before.
 func (c *checker) news(n *node, d *consensus.Decision) {
@@ -405,5 +407,3 @@ func (c *checker) alive() {
 		}
 	}
 }
-
-func byHeight(a, b *types.Block) int { return cmp.Compare(a.Height, b.Height) }

@@ -147,6 +147,10 @@ func (d *disk) base(n *node) *consensus.Base {
 
 func (d *disk) baseAt(n *node, floor uint64) *consensus.Base {
 	b := &consensus.Base{Floor: floor, Snapshots: d.snapshots}
+	if line := d.lines[n.key]; len(line) > 0 {
+		own := line[len(line)-1]
+		b.Own = consensus.Tip{Author: n.key, Height: own.Height, ID: own.ID(n.w.chain)}
+	}
 	if floor == 0 {
 		b.Decisions, b.Blocks = d.decisions, d.blocks
 	} else {

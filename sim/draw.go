@@ -28,6 +28,7 @@ type drawn struct {
 	applying types.Millis // so does applying what is decided
 	window   uint64       // a restart goes back that far below the last anchor; 0: to genesis
 	payEvery types.Millis
+	drain    bool // the last peer's shares go to others, so that it leaves
 	bad      []style
 	excess   bool // bad peers hold more than a third: agreement may break, but not unnamed
 	status   types.Millis
@@ -88,7 +89,7 @@ func (w *world) draw() {
 	}
 	d.delay, d.base = delayKind(r.IntN(4)), pick(2, 10, 20, 40)
 	d.payEvery, d.status = pick(50, 200, 400, 1500), pick(200, 500)
-	d.idle = 1000
+	d.idle, d.drain = 1000, w.chance(0.4)
 	if !w.cfg.Calm {
 		w.drawFaults(n, pick)
 	} else {
@@ -123,12 +124,13 @@ func (w *world) drawFaults(n int, pick func(...types.Millis) types.Millis) {
 	d.window = []uint64{8, 24, 64, 256, 0}[r.IntN(5)]
 	if w.chance(0.65) {
 		most := (n - 1) / 3
-		if d.excess = w.chance(0.12); d.excess {
+		if d.excess = w.chance(0.2); d.excess {
 			most = (n + 1) / 2
+			d.cutEvery, d.cutFor, d.oneWay = 1500, 4000, false
 		}
 		for range most {
 			s := twins
-			if !d.excess && w.chance(0.4) {
+			if !d.excess && w.chance(0.55) {
 				s = style(1 + r.IntN(int(styleEnd)-1))
 			}
 			d.bad = append(d.bad, s)

@@ -223,7 +223,7 @@ func (n *Naive) height(i int) uint64 {
 	return n.blocks[i].Height
 }
 
-// past is all behind block i, and i.
+// upTo is all behind block i, and i.
 func (n *Naive) upTo(i int) set {
 	if i < 0 {
 		return nil
@@ -377,7 +377,7 @@ func (n *Naive) parent(g set, h uint64) int {
 		return found
 	}
 	at, here := s.last, []int(nil)
-	if 3*uint128(backing[s.last]) > uint128(r.total) {
+	if 3*wide(backing[s.last]) > wide(r.total) {
 		here = children(func(p int) bool { return p == s.last })
 	} else {
 		here = children(func(p int) bool { return !open(p) })
@@ -389,8 +389,8 @@ func (n *Naive) parent(g set, h uint64) int {
 	return at
 }
 
-// uint128 is a float wide enough for three times any sum of shares in a simulation.
-func uint128(a types.Amount) float64 { return float64(a) }
+// wide is a float: exact for three times any sum of shares in a simulation.
+func wide(a types.Amount) float64 { return float64(a) }
 
 // backing sums the shares of counted blocks that have a block on their chain below them.
 func (n *Naive) backing(g set, h uint64, r *naiveRun, forked map[types.Key]bool) map[int]types.Amount {
@@ -420,10 +420,10 @@ func (n *Naive) backing(g set, h uint64, r *naiveRun, forked map[types.Key]bool)
 func (n *Naive) pick(here []int, backing map[int]types.Amount, r *naiveRun, s *naiveState, children func(func(int) bool) []int) int {
 	var thirds []int
 	for _, i := range here {
-		if 2*uint128(backing[i]) > uint128(r.total) {
+		if 2*wide(backing[i]) > wide(r.total) {
 			return i
 		}
-		if 3*uint128(backing[i]) > uint128(r.total) {
+		if 3*wide(backing[i]) > wide(r.total) {
 			thirds = append(thirds, i)
 		}
 	}

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"charter/types"
 )
 
@@ -78,18 +80,24 @@ func (w *world) startFaults() {
 	}
 	strike(d.cutEvery, w.partition)
 	strike(d.crashes, w.crash)
+	w.after(w.between(0, d.time), w.wakeTwins)
 	if d.jumps {
 		strike(3000, w.jump)
 	}
 }
 
-// partition cuts the network in two, twins on different sides, for a while.
+// partition cuts the network in two, twins on different sides, for a while. Twins that
+// were one until now part here.
 func (w *world) partition() {
 	w.open()
+	w.wakeTwins()
 	side := make([]bool, len(w.nodes))
 	for i, n := range w.nodes {
 		side[i] = w.chance(0.5)
-		if i > 0 && n.style == twins && w.nodes[i-1].key == n.key {
+		if w.drawn.excess || w.cfg.Bug == SmallQuorum {
+			side[i] = i%2 == 0
+		}
+		if n.second {
 			side[i] = !side[i-1]
 		}
 	}
@@ -104,7 +112,32 @@ func (w *world) partition() {
 	if oneWay {
 		w.fault("one-way partition")
 	}
-	w.after(w.between(w.drawn.cutFor/2, w.drawn.cutFor), w.open)
+	w.cuts++
+	cut := w.cuts
+	w.after(w.between(w.drawn.cutFor/2, w.drawn.cutFor), func() {
+		if w.cuts == cut {
+			w.open()
+		}
+	})
+}
+
+// wakeTwins lets the second of each pair of twins begin where the first is now.
+func (w *world) wakeTwins() {
+	for i, n := range w.nodes {
+		if !n.second || n.life > 0 || w.nodes[i-1].life == 0 {
+			continue
+		}
+		first := w.nodes[i-1].disk
+		n.disk.store(first.blocks)
+		for _, d := range first.decisions {
+			n.disk.apply(n, d)
+		}
+		n.disk.pool = slices.Clone(first.pool)
+		w.fault("twins part")
+		if err := n.start(); err != nil {
+			w.check.fail("restart", "node %d: %v", n.id, err)
+		}
+	}
 }
 
 // open ends all cuts.
@@ -139,7 +172,7 @@ func (w *world) crash() {
 }
 
 func (w *world) restart(n *node) {
-	if n.up {
+	if n.up || n.life == 0 {
 		return
 	}
 	w.fault("restart")

@@ -10,11 +10,12 @@ import (
 // node drives one core, as package chain drives the real one: what Ready told is durable
 // before a block is sent, what is decided is applied in order, what is missing is asked for.
 type node struct {
-	w     *world
-	id    int
-	key   types.Key
-	style style
-	disk  *disk
+	w      *world
+	id     int
+	key    types.Key
+	style  style
+	second bool // of twins: it sleeps until they part
+	disk   *disk
 
 	// What a crash loses.
 	up      bool

@@ -117,6 +117,7 @@ type world struct {
 	nodes   []*node
 	links   [][]link
 	cut     [][]bool // cut[from][to]
+	cuts    int      // so far
 	healed  bool     // the time of faults is over
 
 	now    int64 // µs
@@ -167,14 +168,17 @@ func Run(cfg Config) (*Report, error) {
 func (w *world) populate() error {
 	for i := range w.peers {
 		key := w.peers[i]
-		w.addNode(key, w.bad[key])
+		w.addNode(key, false)
 		if w.bad[key] == twins {
-			w.addNode(key, twins)
+			w.addNode(key, true)
 		}
 	}
 	w.check.start()
 	w.wire()
 	for _, n := range w.nodes {
+		if n.second {
+			continue
+		}
 		if err := n.start(); err != nil {
 			return err
 		}
@@ -186,12 +190,12 @@ func (w *world) populate() error {
 	return nil
 }
 
-func (w *world) addNode(key types.Key, s style) {
+func (w *world) addNode(key types.Key, second bool) {
 	m, _, err := ledger.NewMemory(w.genesis)
 	if err != nil {
 		panic(fmt.Sprintf("sim: %v", err))
 	}
-	n := &node{w: w, id: len(w.nodes), key: key, style: s, disk: newDisk(m)}
+	n := &node{w: w, id: len(w.nodes), key: key, style: w.bad[key], second: second, disk: newDisk(m)}
 	w.nodes = append(w.nodes, n)
 }
 

@@ -22,23 +22,24 @@ type payment struct {
 // host stays with bad peers, so that their part of the shares does not grow.
 func (w *world) pay() {
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	if w.drawn.drain && n.key == w.last() {
+		n = w.nodes[0] // who carries no payment earns no fee, and has nothing left
+	}
 	if !n.up || w.now > micros(w.drawn.time+quietTime/6) {
 		return
 	}
 	m := n.disk.ledger
-	at := uint64(w.rng.Int64N(int64(m.State().Outputs)))
+	at := w.choose(m)
 	out, _ := m.Output(at)
-	if out.SpentHeight > 0 || out.Output.Value < 2*types.UnitsPerShare {
+	if out.SpentHeight > 0 || out.Output.Value < 2000 {
 		return
 	}
 	to := w.peers[w.rng.IntN(len(w.peers))]
+	if w.drawn.drain && to == w.last() {
+		to = w.peers[w.rng.IntN(len(w.peers)-1)]
+	}
 	if from := out.Output.Host; from.IsZero() || w.honest(from) != w.honest(to) {
 		to = from
-	}
-	if len(w.peers)-len(w.bad) > 1 && w.chance(0.3) { // drain one peer, so that it leaves
-		if last := w.peers[len(w.peers)-1]; to == last {
-			return
-		}
 	}
 	tx := &types.Transaction{
 		ValidUntil: types.MaxTime, Fee: 1000,
@@ -58,11 +59,35 @@ func (w *world) pay() {
 	n.submit(pay)
 }
 
-// resubmit is the wallets' second try, somewhere else.
+// last is the peer that is drained, where one is.
+func (w *world) last() types.Key { return w.peers[len(w.peers)-1] }
+
+// choose is the position of an output to spend: any, or one of the peer that is drained.
+func (w *world) choose(m *ledger.Memory) uint64 {
+	count := m.State().Outputs
+	at := uint64(w.rng.Int64N(int64(count)))
+	if w.drawn.drain && w.chance(0.5) {
+		for i := range count {
+			at := (at + i) % count
+			if o, _ := m.Output(at); o.SpentHeight == 0 && o.Output.Host == w.last() {
+				return at
+			}
+		}
+	}
+	return at
+}
+
+// resubmit is the wallets' second try, at an honest peer.
 func (w *world) resubmit() {
+	var open []*node
+	for _, n := range w.nodes {
+		if n.up && n.style == honest && !(w.drawn.drain && n.key == w.last()) {
+			open = append(open, n)
+		}
+	}
 	for _, p := range w.payments {
-		if n := w.nodes[w.rng.IntN(len(w.nodes))]; !p.done && w.now-p.made > micros(5000) && n.up && n.style == honest {
-			n.submit(p)
+		if !p.done && w.now-p.made > micros(5000) && len(open) > 0 {
+			open[w.rng.IntN(len(open))].submit(p)
 		}
 	}
 }
