@@ -77,9 +77,9 @@ func (k *checker) release(id types.Hash) []byte {
 	return p
 }
 
-// transaction parses a transaction and verifies its signatures, or knows it. Raw must not
-// change afterwards. Leaf is its hash in a payload.
-func (k *checker) transaction(raw []byte) (p *ledger.Parsed, leaf types.Hash, err error) {
+// parse parses a transaction, or knows it; then it is good. Raw must not change afterwards.
+// Leaf is its hash in a payload.
+func (k *checker) parse(raw []byte) (p *ledger.Parsed, leaf types.Hash, known bool, err error) {
 	leaf = tlog.LeafHash(raw)
 	k.mu.Lock()
 	if p = k.good[leaf]; p == nil {
@@ -87,41 +87,109 @@ func (k *checker) transaction(raw []byte) (p *ledger.Parsed, leaf types.Hash, er
 	}
 	k.mu.Unlock()
 	if p != nil {
-		return p, leaf, nil
+		return p, leaf, true, nil
 	}
-	if p, err = ledger.Parse(k.chain, k.params, raw); err != nil {
-		return nil, leaf, err
-	}
-	if err = p.Verify(); err != nil {
-		return nil, leaf, err
-	}
+	p, err = ledger.Parse(k.chain, k.params, raw)
+	return p, leaf, false, err
+}
+
+// remember keeps a transaction whose signatures are verified.
+func (k *checker) remember(leaf types.Hash, p *ledger.Parsed) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.good) >= maxGood {
 		k.good, k.older = make(map[types.Hash]*ledger.Parsed), k.good
 	}
 	k.good[leaf] = p
-	return p, leaf, nil
+}
+
+// transaction parses a transaction and verifies its signatures, or knows it. Raw must not
+// change afterwards.
+func (k *checker) transaction(raw []byte) (*ledger.Parsed, error) {
+	p, leaf, known, err := k.parse(raw)
+	if err != nil || known {
+		return p, err
+	}
+	if err = p.Verify(); err != nil {
+		return nil, err
+	}
+	k.remember(leaf, p)
+	return p, nil
+}
+
+// unverified is the signatures that something stands on and that are not verified yet.
+type unverified struct {
+	checks []sig.Check
+	blame  []func(error) error // the error for each, if it fails
+	learn  []func()            // to be called once all hold
+}
+
+func (u *unverified) add(c sig.Check, blame func(error) error) {
+	u.checks, u.blame = append(u.checks, c), append(u.blame, blame)
+}
+
+// maxBatch is how many signatures are verified as one.
+const maxBatch = 256
+
+// verify verifies all, by all processors. It gives the index of the first that fails, with
+// its error; or −1.
+func (u *unverified) verify() (bad int, err error) {
+	procs := runtime.GOMAXPROCS(0)
+	size := max(1, min(maxBatch, (len(u.checks)+procs-1)/procs))
+	bads := make([]int, (len(u.checks)+size-1)/size)
+	errs := make([]error, len(bads))
+	var g errgroup.Group
+	g.SetLimit(procs)
+	for i := range bads {
+		g.Go(func() error {
+			bads[i], errs[i] = sig.VerifyAll(u.checks[i*size : min((i+1)*size, len(u.checks))])
+			return nil
+		})
+	}
+	g.Wait()
+	for i, err := range errs {
+		if err != nil {
+			bad = i*size + bads[i]
+			return bad, u.blame[bad](err)
+		}
+	}
+	for _, f := range u.learn {
+		f()
+	}
+	return -1, nil
 }
 
 // payload checks the transactions of a block, and gives their root (zero for none).
 func (k *checker) payload(raws [][]byte) (root types.Hash, txs []ledger.Ordered, err error) {
+	var u unverified
+	if root, txs, err = k.parsePayload(raws, &u); err == nil {
+		_, err = u.verify()
+	}
+	return root, txs, err
+}
+
+// parsePayload is payload but for the signatures, which it adds to u.
+func (k *checker) parsePayload(raws [][]byte, u *unverified) (root types.Hash, txs []ledger.Ordered, err error) {
 	if len(raws) == 0 {
 		return root, nil, nil
 	}
 	leaves := make([]types.Hash, len(raws))
 	txs = make([]ledger.Ordered, len(raws))
+	fresh := make([]*ledger.Parsed, len(raws))
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	const stride = 16
 	for from := 0; from < len(raws); from += stride {
 		g.Go(func() error {
 			for i := from; i < min(from+stride, len(raws)); i++ {
-				p, leaf, err := k.transaction(raws[i])
+				p, leaf, known, err := k.parse(raws[i])
 				if err != nil {
 					return fmt.Errorf("transaction %d: %w", i, err)
 				}
 				leaves[i], txs[i] = leaf, ledger.Ordered{Tx: p.Tx, ID: p.ID}
+				if !known {
+					fresh[i] = p
+				}
 			}
 			return nil
 		})
@@ -129,23 +197,29 @@ func (k *checker) payload(raws [][]byte) (root types.Hash, txs []ledger.Ordered,
 	if err := g.Wait(); err != nil {
 		return root, nil, err
 	}
+	for i, p := range fresh {
+		if p == nil {
+			continue
+		}
+		for j, c := range p.Signatures {
+			u.add(c, func(err error) error { return fmt.Errorf("transaction %d: %w", i, p.Blame(j, err)) })
+		}
+		u.learn = append(u.learn, func() { k.remember(leaves[i], p) })
+	}
 	return tlog.Root(leaves), txs, nil
 }
 
-// block checks a block as it came.
-func (k *checker) block(raw types.RawBlock, from types.Key) (*checked, error) {
+// block checks a block as it came, but for signatures, which it adds to u.
+func (k *checker) block(raw types.RawBlock, from types.Key, u *unverified) (*checked, error) {
 	b, err := types.DecodeBlock(raw.Header)
 	if err != nil {
 		return nil, err
 	}
 	out := &checked{id: b.ID(k.chain), block: b, payload: raw.Payload, from: from}
-	if err := sig.Verify(b.Author, out.id, b.Signature); err != nil {
-		return nil, fmt.Errorf("signature: %w", err)
-	}
+	u.add(sig.Check{Key: b.Author, Msg: out.id, Sig: b.Signature}, func(err error) error { return fmt.Errorf("signature: %w", err) })
 	if v := b.Checkpoint; !v.Checkpoint.IsZero() {
-		if err := sig.Verify(b.Author, types.VoteDigest(k.chain, v.Height, v.Checkpoint), v.Signature); err != nil {
-			return nil, fmt.Errorf("checkpoint vote: %w", err)
-		}
+		u.add(sig.Check{Key: b.Author, Msg: types.VoteDigest(k.chain, v.Height, v.Checkpoint), Sig: v.Signature},
+			func(err error) error { return fmt.Errorf("checkpoint vote: %w", err) })
 	}
 	if len(raw.Payload) != int(b.PayloadBytes) {
 		return nil, fmt.Errorf("payload has %d bytes, and its block says %d", len(raw.Payload), b.PayloadBytes)
@@ -157,7 +231,7 @@ func (k *checker) block(raw types.RawBlock, from types.Key) (*checked, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, txs, err := k.payload(raws)
+	root, txs, err := k.parsePayload(raws, u)
 	if err != nil {
 		return nil, err
 	}
@@ -171,29 +245,45 @@ func (k *checker) block(raw types.RawBlock, from types.Key) (*checked, error) {
 	return out, nil
 }
 
-// Deliver takes blocks that a peer sent, in any order; they may be known already, and blocks
-// that they name may be missing. It waits while the chain has enough to do. An error that is
-// an *Offence is the sender's fault; the blocks before the bad one are taken.
-func (c *Chain) Deliver(from types.Key, blocks []types.RawBlock) error {
-	good := make([]*checked, 0, len(blocks))
-	results := make([]*checked, len(blocks))
-	errs := make([]error, len(blocks))
+// blocks checks blocks as they came: it gives those before the first bad one, and that one's
+// error. All their signatures are verified together.
+func (k *checker) blocks(raws []types.RawBlock, from types.Key) (good []*checked, bad error) {
+	good = make([]*checked, len(raws))
+	parts := make([]unverified, len(raws))
+	errs := make([]error, len(raws))
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i, b := range blocks {
+	for i, raw := range raws {
 		g.Go(func() error {
-			results[i], errs[i] = c.checker.block(b, from)
+			good[i], errs[i] = k.block(raw, from, &parts[i])
 			return nil
 		})
 	}
 	g.Wait()
-	var bad error
-	for i, b := range results {
+	var all unverified
+	var owner []int // the block that each signature is of
+	for i, u := range parts {
 		if errs[i] != nil {
-			bad = &Offence{"block", errs[i]}
+			good, bad = good[:i], errs[i]
 			break
 		}
-		good = append(good, b)
+		all.checks, all.blame, all.learn = append(all.checks, u.checks...), append(all.blame, u.blame...), append(all.learn, u.learn...)
+		for range u.checks {
+			owner = append(owner, i)
+		}
+	}
+	if at, err := all.verify(); err != nil {
+		good, bad = good[:owner[at]], err
+	}
+	return good, bad
+}
+
+// Deliver takes blocks that a peer sent, in any order; they may be known already, and blocks
+// that they name may be missing. It waits while the chain has enough to do. An error that is
+// an *Offence is the sender's fault; the blocks before the bad one are taken.
+func (c *Chain) Deliver(from types.Key, blocks []types.RawBlock) error {
+	good, bad := c.checker.blocks(blocks, from)
+	for _, b := range good {
 		if v := b.block.Checkpoint; !v.Checkpoint.IsZero() && !c.isSyncing() {
 			c.votes.add(types.SignedVote{Peer: b.block.Author, CheckpointVote: v})
 		}
@@ -203,7 +293,10 @@ func (c *Chain) Deliver(from types.Key, blocks []types.RawBlock) error {
 			return err
 		}
 	}
-	return bad
+	if bad != nil {
+		return &Offence{"block", bad}
+	}
+	return nil
 }
 
 // DeliverVotes takes votes for checkpoints. Those that are of no use are passed over.
@@ -223,7 +316,7 @@ func (c *Chain) DeliverVotes(from types.Key, votes []types.SignedVote) {
 // Submit takes a transaction from a wallet: it checks it, makes it durable, and gives its id.
 // One that was submitted before is no error. Errors: *Error of kinds Invalid, Conflict, PoolFull.
 func (c *Chain) Submit(ctx context.Context, raw []byte) (types.Hash, error) {
-	p, _, err := c.checker.transaction(append([]byte(nil), raw...))
+	p, err := c.checker.transaction(append([]byte(nil), raw...))
 	if err != nil {
 		return types.Hash{}, invalidError(err)
 	}
