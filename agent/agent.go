@@ -28,6 +28,7 @@ import (
 	v1 "charter/api/charter/v1"
 	"charter/api/charter/v1/charterv1connect"
 	"charter/chain"
+	"charter/sig"
 	"charter/types"
 )
 
@@ -35,10 +36,11 @@ import (
 type Config struct {
 	Chain   Chain
 	Genesis *types.Genesis
-	Status  func() Status // of the peer now; cheap, for metrics and people ask often
-	Limits  Limits        // the zero value stands for DefaultLimits
-	Version string        // of the program, for Status
-	Log     *slog.Logger  // nil: nowhere
+	Status  func() Status   // of the peer now; cheap, for metrics and people ask often
+	Key     *sig.PrivateKey // of the peer, to derive the public log's key from; nil: no public log
+	Limits  Limits          // the zero value stands for DefaultLimits
+	Version string          // of the program, for Status
+	Log     *slog.Logger    // nil: nowhere
 }
 
 // Agent answers the calls. It is a prometheus.Collector too.
@@ -57,6 +59,7 @@ type Agent struct {
 	calls   chan struct{} // one taken by each call that is being answered
 	hub     *hub
 	meter   *meter
+	public  *publicLog // nil for none
 }
 
 // New starts an agent. Close stops it.
@@ -74,6 +77,9 @@ func New(c Config) *Agent {
 		clients: clients{limits: c.Limits},
 		calls:   make(chan struct{}, c.Limits.Calls),
 		meter:   newMeter(),
+	}
+	if c.Key != nil {
+		a.public = newLog(c.Genesis, *c.Key)
 	}
 	a.hub = newHub(c.Limits.Queue, a.meter)
 	a.hub.start(c.Chain)

@@ -49,6 +49,12 @@ type Chain interface {
 	// encoded proof steps; to is the height that the last one reaches, from if there is none.
 	// Errors: NotFound, NotYet.
 	Advance(from uint64) (steps [][]byte, to uint64, err error)
+
+	// HistoryNodes and HistoryEntries read the log of checkpoints before the newest certified one:
+	// roots of its complete subtrees by level and number, and ids of checkpoints by number.
+	// Errors: NotFound, NotYet.
+	HistoryNodes(level uint8, first uint64, count int) ([]types.Hash, error)
+	HistoryEntries(first uint64, count int) ([]types.Hash, error)
 }
 
 // Status is how a peer is: its chain and its connections.

@@ -34,6 +34,7 @@ type world struct {
 	keys       []types.KeyEvent // by height
 	subs       []sub
 	certified  *chain.Certified
+	past
 
 	submit func(context.Context, []byte) error // nil: accepts
 	fail   error                               // what the other calls answer, if set
@@ -233,9 +234,10 @@ func serve(t *testing.T, change func(*Limits)) *setup {
 	}
 	w := newWorld()
 	w.publish(chain.Update{})
-	a := New(Config{Chain: w, Status: w.Status, Genesis: w.genesis, Limits: limits, Version: "v0"})
+	a := New(Config{Chain: w, Status: w.Status, Genesis: w.genesis, Limits: limits, Version: "v0", Key: logSecret(t)})
 	mux := http.NewServeMux()
 	mux.Handle(a.Handler())
+	mux.Handle(a.LogHandler())
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = a.Server(mux)
 	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {

@@ -137,7 +137,7 @@ func (m *meter) summary() (out []*v1.TierTime) {
 // was refused at the door, which may be anything.
 func (m *meter) answered(procedure, code string) {
 	call := path.Base(procedure)
-	if !strings.Contains(" Submit Watch Proof Checkpoint Advance Status Genesis Directory ", " "+call+" ") {
+	if !strings.Contains(" Submit Watch Proof Checkpoint Advance Status Genesis Directory log ", " "+call+" ") {
 		call = "other"
 	}
 	m.answers.WithLabelValues(call, code).Inc()

@@ -387,3 +387,57 @@ func (p *prover) trustAt(from uint64) (proof.Trusted, error) {
 	}
 	return proof.At(p.c.params, at.Checkpoint, at.Snapshot.Height), nil
 }
+
+// HistoryNodes are roots of complete subtrees of the history before the newest certified checkpoint: nodes
+// first … first+count−1 of a level, over 2^level checkpoints each. Errors: *Error of kinds NotFound, NotYet.
+func (c *Chain) HistoryNodes(level uint8, first uint64, count int) ([]types.Hash, error) {
+	return history(c, level, first, count, func(p *prover) ([]types.Hash, error) {
+		nodes := make([]types.Hash, 0, count)
+		for i := range uint64(count) {
+			h, err := p.snap.History().Node(level, first+i)
+			if err != nil {
+				return nil, err
+			}
+			nodes = append(nodes, h)
+		}
+		return nodes, nil
+	})
+}
+
+// HistoryEntries are the ids of checkpoints number first … first+count−1 of the history before the newest certified
+// one; genesis' is number 0. Errors: *Error of kinds NotFound, NotYet.
+func (c *Chain) HistoryEntries(first uint64, count int) ([]types.Hash, error) {
+	return history(c, 0, first, count, func(p *prover) ([]types.Hash, error) {
+		ids := make([]types.Hash, 0, count)
+		for cp, err := range p.snap.Checkpoints(first * c.params.CheckpointEvery) {
+			if err != nil {
+				return nil, err
+			}
+			if cp.HistorySize != first+uint64(len(ids)) {
+				return nil, fmt.Errorf("checkpoint of height %d is number %d, want %d", cp.Height, cp.HistorySize, first+uint64(len(ids)))
+			}
+			if ids = append(ids, cp.ID()); len(ids) == count {
+				return ids, nil
+			}
+		}
+		return nil, fmt.Errorf("checkpoints from number %d end after %d", first, len(ids))
+	})
+}
+
+// history reads of the history what is asked for, if it is before the newest certified checkpoint.
+func history(c *Chain, level uint8, first uint64, count int, read func(*prover) ([]types.Hash, error)) ([]types.Hash, error) {
+	pin := c.pins.certified()
+	if pin == nil {
+		return nil, refuse(NotYet, "", "no certified checkpoint is at hand yet: try again in a moment")
+	}
+	defer c.pins.drop(pin)
+	p := &prover{pin: pin, c: c}
+	at, err := p.under(pin.height)
+	if err != nil {
+		return nil, err
+	}
+	if have := at.Checkpoint.HistorySize >> level; first > have || uint64(count) > have-first {
+		return nil, refuse(NotFound, "", "the history has %d nodes of level %d, asked for %d from number %d", have, level, count, first)
+	}
+	return read(p)
+}

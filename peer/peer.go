@@ -223,10 +223,11 @@ func (n *network) Misbehaved(who types.Key, err error) {
 
 // serve starts to answer over HTTP.
 func (p *Peer) serve() {
-	p.agent = agent.New(agent.Config{Chain: p.chain, Status: p.Status, Genesis: p.genesis, Version: p.cfg.Version, Log: p.log})
+	p.agent = agent.New(agent.Config{Chain: p.chain, Status: p.Status, Key: &p.key, Genesis: p.genesis, Version: p.cfg.Version, Log: p.log})
 	if p.api != nil {
 		mux := http.NewServeMux()
 		mux.Handle(p.agent.Handler())
+		mux.Handle(p.agent.LogHandler())
 		p.api.start(p.agent.Server(mux), p.fail)
 	}
 	if p.debug != nil {
