@@ -99,7 +99,8 @@ func (c *Chain) restore(want uint64) error {
 	if err := c.restoreRuns(); err != nil {
 		return err
 	}
-	base := &consensus.Base{}
+	signed := c.cfg.Store.Signed()
+	base := &consensus.Base{Own: consensus.Tip{Author: c.self, Height: signed.Height, ID: signed.Block}}
 	if applied > consensus.Window {
 		base.Floor = applied - consensus.Window
 	}
@@ -136,7 +137,7 @@ func (c *Chain) restore(want uint64) error {
 	c.clock = c.cfg.Now()
 	core.Step(consensus.Tick{Now: c.clock})
 	if own, height := core.Own(); height > 0 {
-		if signed := c.cfg.Store.Signed(); signed.Height != height || signed.Block != own {
+		if signed.Height != height || signed.Block != own {
 			return fmt.Errorf("consensus has own block %s of height %d, and the record says that %s was signed last: this peer must not sign", own.Short(), height, signed)
 		}
 	}
