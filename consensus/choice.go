@@ -81,6 +81,9 @@ func (c *Core) open(d *decision, v *vertex) bool {
 	if v.author < 0 || v.past == nil {
 		return false
 	}
+	if d.own { // then the total order tells
+		return v.ordered == 0 || v.ordered > d.height
+	}
 	for ; d != nil && d.height >= v.height; d = d.prev {
 		if d.anchor != nil && c.below(d.anchor, v) {
 			return false

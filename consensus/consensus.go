@@ -232,7 +232,7 @@ type author struct {
 func New(cfg Config) *Core {
 	c := empty(cfg)
 	first := c.addRun(FirstRun(cfg.Chain))
-	c.all = &view{height: 1, dec: &decision{anchor: c.genesis, last: c.genesis, run: first, by: first}}
+	c.all = &view{height: 1, dec: &decision{anchor: c.genesis, last: c.genesis, run: first, by: first, own: true}}
 	return c
 }
 
@@ -246,7 +246,7 @@ func empty(cfg Config) *Core {
 		future: make(map[types.Hash]*types.Block), parked: make(map[types.Hash]*types.Block),
 		refused: make(map[types.Hash]bool), tiers: make(map[types.Hash]Tier),
 	}
-	c.genesis = &vertex{id: cfg.Chain, author: -1, block: &types.Block{Time: cfg.Time}, ordered: true}
+	c.genesis = &vertex{id: cfg.Chain, author: -1, block: &types.Block{Time: cfg.Time}, ordered: 1}
 	c.vertices[cfg.Chain] = c.genesis
 	return c
 }
@@ -361,7 +361,7 @@ func (c *Core) Has(id types.Hash) bool { return c.vertices[id] != nil }
 // Ordered reports whether a block is in the total order, or below what is in memory.
 func (c *Core) Ordered(id types.Hash) bool {
 	v := c.vertices[id]
-	return v == nil || v.ordered
+	return v == nil || v.ordered > 0
 }
 
 // Shares is the weight of each member of the run of the next height, or of the one before

@@ -192,6 +192,7 @@ func (c *Core) decideAll() {
 	}
 	slices.Reverse(path)
 	for _, d := range path {
+		d.own = true
 		out := Decision{Height: d.height, Run: d.by.Number}
 		if d.anchor != nil {
 			out.Anchor, out.Time = d.anchor.id, d.anchor.block.Time
@@ -215,13 +216,13 @@ func (d *decision) closes() *Run {
 // order is what the anchor of d brings into the total order (spec, "Total order").
 func (c *Core) order(d *decision) (ids []types.Hash) {
 	var chain []*vertex
-	for x := d.anchor; x != nil && !x.ordered; x = x.parent {
+	for x := d.anchor; x != nil && x.ordered == 0; x = x.parent {
 		chain = append(chain, x)
 	}
 	slices.Reverse(chain)
 	for _, x := range chain {
 		for _, v := range append(c.unordered(x, d), x) {
-			v.ordered = true
+			v.ordered = d.height
 			delete(c.tiers, v.id)
 			if v.block.PayloadBytes > 0 && !c.authors[v.author].forked {
 				c.openPayload--
@@ -235,7 +236,7 @@ func (c *Core) order(d *decision) (ids []types.Hash) {
 // unordered is what is in the past of x and not in the order, sorted by height, rank of the
 // author at that height, and id.
 func (c *Core) unordered(x *vertex, d *decision) []*vertex {
-	found := c.behind(x, func(v *vertex) bool { return !v.ordered })
+	found := c.behind(x, func(v *vertex) bool { return v.ordered == 0 })
 	c.sortForOrder(found, d)
 	return found
 }
@@ -315,7 +316,7 @@ func (c *Core) retier() {
 	placed := make(map[*vertex]bool)
 	for _, x := range chain {
 		tier := c.tierOf(x, r, fc)
-		behind := c.behind(x, func(v *vertex) bool { return !v.ordered && !placed[v] })
+		behind := c.behind(x, func(v *vertex) bool { return v.ordered == 0 && !placed[v] })
 		for _, v := range append(behind, x) {
 			if placed[v] = true; v.block.PayloadBytes > 0 && tier != Seen {
 				now[v.id] = tier
@@ -406,6 +407,9 @@ func (c *Core) settle(first *decision, base *Base) error {
 			c.resettle(v, at, d)
 		}
 	}
+	for _, d := range at {
+		d.own = true
+	}
 	c.dirty = true
 	c.decideAll()
 	return nil
@@ -427,7 +431,12 @@ func (c *Core) resettle(v *vertex, at map[uint64]*decision, last *decision) {
 	} else {
 		v.past.dec = at[v.past.floor]
 	}
-	if v.ordered = !c.open(last, v); v.ordered {
+	for d := last; d != nil && d.height >= v.height; d = d.prev {
+		if d.anchor != nil && c.below(d.anchor, v) {
+			v.ordered = d.height
+		}
+	}
+	if v.ordered > 0 {
 		return
 	}
 	if v.block.PayloadBytes > 0 && !c.authors[v.author].forked {

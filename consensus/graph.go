@@ -18,7 +18,7 @@ type vertex struct {
 	block   *types.Block
 	past    *view
 	named   []*vertex // parent first
-	ordered bool      // in the total order
+	ordered uint64    // height of the anchor that put it into the total order, 0 if none has; 1 below the floor
 
 	previous, parent *vertex
 }
@@ -174,8 +174,10 @@ func (c *Core) newView(height uint64, named []*vertex) *view {
 			}
 			g.floor = max(g.floor, n.past.floor)
 		}
-		if d := c.first(); n == c.genesis && base == nil && d.height == 0 {
-			base = d
+		if n == c.genesis && base == nil {
+			if d := c.first(); d.height == 0 {
+				base = d
+			}
 		}
 	}
 	for _, n := range named {
@@ -288,7 +290,7 @@ func (c *Core) plant(v *vertex) {
 func (c *Core) disown(a int) {
 	for _, l := range c.levels {
 		for _, v := range l.vertices {
-			if v.author == a && !v.ordered && v.block.PayloadBytes > 0 {
+			if v.author == a && v.ordered == 0 && v.block.PayloadBytes > 0 {
 				c.openPayload--
 			}
 		}
@@ -329,7 +331,7 @@ func (c *Core) replant(a Accepted) (*vertex, error) {
 		}
 		w := c.vertices[t.ID]
 		if w == nil {
-			w = &vertex{id: t.ID, author: number, height: t.Height, ordered: true}
+			w = &vertex{id: t.ID, author: number, height: t.Height, ordered: 1}
 		}
 		// Two tips of one author in one past are a fork, whether or not it is in memory.
 		if g.tips[number] == nil {
@@ -345,7 +347,7 @@ func (c *Core) replant(a Accepted) (*vertex, error) {
 	for _, id := range append([]types.Hash{a.Block.Parent}, a.Block.Merges...) {
 		w := c.vertices[id]
 		if w == nil {
-			w = &vertex{id: id, author: -1, ordered: true} // below the floor
+			w = &vertex{id: id, author: -1, ordered: 1} // below the floor
 		}
 		v.named = append(v.named, w)
 	}
@@ -368,7 +370,7 @@ func (c *Core) prune() {
 	c.pruned = last
 	floor := last - Window
 	for _, v := range c.vertices {
-		if v.author >= 0 && !v.ordered && !c.authors[v.author].forked && v.past.dec != nil {
+		if v.author >= 0 && v.ordered == 0 && !c.authors[v.author].forked && v.past.dec != nil {
 			floor = min(floor, v.past.dec.height)
 		}
 	}
@@ -403,7 +405,7 @@ func (c *Core) prune() {
 
 // forget cuts a vertex loose: what still points at it sees id, author and height.
 func (c *Core) forget(v *vertex) {
-	if v.block.PayloadBytes > 0 && !v.ordered && !c.authors[v.author].forked {
+	if v.block.PayloadBytes > 0 && v.ordered == 0 && !c.authors[v.author].forked {
 		c.openPayload--
 	}
 	if lines := c.authors[v.author].lines; lines[v.block.Previous] == v {
@@ -412,5 +414,5 @@ func (c *Core) forget(v *vertex) {
 	delete(c.vertices, v.id)
 	delete(c.tiers, v.id)
 	v.past, v.named, v.previous, v.parent, v.block = nil, nil, nil, nil, nil
-	v.ordered = true
+	v.ordered = 1
 }

@@ -122,6 +122,7 @@ type decision struct {
 	run     *run    // the run that decides the next height
 	closing *run    // the run after that, if it is closed already
 	prev    *decision
+	own     bool // the own view has come to it
 	nexts   []*decision
 }
 
