@@ -9,7 +9,7 @@ import (
 
 // plan says what to build now, or else when to ask again (spec, "When to build").
 func (c *Core) plan() (*Template, types.Millis) {
-	if c.self < 0 || c.syncing || c.blind || c.authors[c.self].forked || !c.runFor(c.all, c.all.height).ready {
+	if c.self < 0 || c.syncing || c.blind || c.mute || c.authors[c.self].forked || !c.runFor(c.all, c.all.height).ready {
 		return nil, 0
 	}
 	g := uint64(0)

@@ -214,6 +214,7 @@ type Core struct {
 	again       bool // blocks come from the own store: none of them is too many
 	short       bool // set where deciding met what is below the floor
 	blind       bool // restored too high: it decides nothing, and asks for a lower floor
+	mute        bool // the own line cannot be gone on with
 	openPayload int  // blocks with payload that are not ordered
 
 	tiers map[types.Hash]Tier // of open blocks with a payload, above Seen

@@ -453,7 +453,8 @@ func (c *Core) resettle(v *vertex, at map[uint64]*decision, last *decision) {
 }
 
 // resume takes up the own line where it was left below the floor. If nothing in memory has
-// its last block in its past, to build without it were to fork: the floor is too high.
+// its last block in its past, to build without it were to fork: the floor is too high or, if
+// that is out of reach, this peer builds no more.
 func (c *Core) resume(own Tip) {
 	if own.Height == 0 || own.Height >= c.floor {
 		return
@@ -466,5 +467,7 @@ func (c *Core) resume(own Tip) {
 			}
 		}
 	}
-	c.blind = c.lower(own.Height)
+	if c.blind = c.lower(own.Height); !c.blind {
+		c.mute = true
+	}
 }
