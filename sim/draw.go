@@ -140,7 +140,7 @@ func (w *world) drawFaults(n int, pick func(...types.Millis) types.Millis) {
 	case SendEarly, LyingDisk:
 		d.crashes, d.downFor, d.sync = 700, 50, 60
 	case ForgetRun:
-		d.crashes, d.downFor, d.window = 500, 50, 8
+		d.crashes, d.downFor, d.window, d.applying = 500, 50, 2, 0
 	case SmallQuorum:
 		d.excess, d.cutEvery, d.cutFor, d.oneWay = false, 1500, 4000, false
 		d.bad = nil

@@ -28,7 +28,7 @@ func TestCampaign(t *testing.T) {
 	if full := to-from >= 59; full && len(s.Missed) > 0 {
 		t.Errorf("the campaign was never here: %s", strings.Join(s.Missed, "; "))
 	}
-	if full := to-from >= 59; full && (s.Heights < 3000 || s.Events < 300_000) {
+	if full := to-from >= 59; full && (s.Heights < 4000 || s.Events < 300_000) {
 		t.Errorf("the campaign did next to nothing: %d heights, %d events", s.Heights, s.Events)
 	}
 }
