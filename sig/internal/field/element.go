@@ -8,8 +8,8 @@
 //	combine.go   Combine: g·G + Σ kᵢ·Pᵢ, by Straus if short, by Pippenger if long
 //	adder.go     many affine additions by one inversion
 //
-// Code for a processor's vectors has its place behind two methods of slices: adder.flush,
-// where a long Combine spends its time, and LiftAll.
+// Code for a processor's vectors has its place behind adder.flush,
+// where a long Combine spends its time, and in Lift, of several at once.
 package field
 
 import (
@@ -139,7 +139,7 @@ func (z *Element) Mul(x, y *Element) {
 	t1, c := bits.Add64(h0, l1, 0)
 	t2, c := bits.Add64(h1, l2, c)
 	t3, c := bits.Add64(h2, l3, c)
-	t4 := h3 + c
+	t4, _ := bits.Add64(h3, 0, c)
 
 	v = x[1]
 	h0, l0 := bits.Mul64(v, y0)
@@ -150,11 +150,11 @@ func (z *Element) Mul(x, y *Element) {
 	t2, c = bits.Add64(t2, l1, c)
 	t3, c = bits.Add64(t3, l2, c)
 	t4, c = bits.Add64(t4, l3, c)
-	t5 := h3 + c
+	t5, _ := bits.Add64(h3, 0, c)
 	t2, c = bits.Add64(t2, h0, 0)
 	t3, c = bits.Add64(t3, h1, c)
 	t4, c = bits.Add64(t4, h2, c)
-	t5 += c
+	t5, _ = bits.Add64(t5, 0, c)
 
 	v = x[2]
 	h0, l0 = bits.Mul64(v, y0)
@@ -165,11 +165,11 @@ func (z *Element) Mul(x, y *Element) {
 	t3, c = bits.Add64(t3, l1, c)
 	t4, c = bits.Add64(t4, l2, c)
 	t5, c = bits.Add64(t5, l3, c)
-	t6 := h3 + c
+	t6, _ := bits.Add64(h3, 0, c)
 	t3, c = bits.Add64(t3, h0, 0)
 	t4, c = bits.Add64(t4, h1, c)
 	t5, c = bits.Add64(t5, h2, c)
-	t6 += c
+	t6, _ = bits.Add64(t6, 0, c)
 
 	v = x[3]
 	h0, l0 = bits.Mul64(v, y0)
@@ -180,11 +180,11 @@ func (z *Element) Mul(x, y *Element) {
 	t4, c = bits.Add64(t4, l1, c)
 	t5, c = bits.Add64(t5, l2, c)
 	t6, c = bits.Add64(t6, l3, c)
-	t7 := h3 + c
+	t7, _ := bits.Add64(h3, 0, c)
 	t4, c = bits.Add64(t4, h0, 0)
 	t5, c = bits.Add64(t5, h1, c)
 	t6, c = bits.Add64(t6, h2, c)
-	t7 += c
+	t7, _ = bits.Add64(t7, 0, c)
 
 	h0, l0 = bits.Mul64(t4, fold)
 	h1, l1 = bits.Mul64(t5, fold)
@@ -194,11 +194,11 @@ func (z *Element) Mul(x, y *Element) {
 	t1, c = bits.Add64(t1, l1, c)
 	t2, c = bits.Add64(t2, l2, c)
 	t3, c = bits.Add64(t3, l3, c)
-	t4 = h3 + c
+	t4, _ = bits.Add64(h3, 0, c)
 	t1, c = bits.Add64(t1, h0, 0)
 	t2, c = bits.Add64(t2, h1, c)
 	t3, c = bits.Add64(t3, h2, c)
-	t4 += c
+	t4, _ = bits.Add64(t4, 0, c)
 
 	h0, l0 = bits.Mul64(t4, fold)
 	t0, c = bits.Add64(t0, l0, 0)
@@ -228,11 +228,11 @@ func (z *Element) squares(x *Element, n int) {
 		t3, c := bits.Add64(h02, l03, c)
 		t4, c := bits.Add64(h03, l13, c)
 		t5, c := bits.Add64(h13, l23, c)
-		t6 := h23 + c
+		t6, _ := bits.Add64(h23, 0, c)
 		t3, c = bits.Add64(t3, l12, 0)
 		t4, c = bits.Add64(t4, h12, c)
 		t5, c = bits.Add64(t5, 0, c)
-		t6 += c
+		t6, _ = bits.Add64(t6, 0, c)
 
 		t7 := t6 >> 63
 		t6 = t6<<1 | t5>>63
@@ -252,7 +252,7 @@ func (z *Element) squares(x *Element, n int) {
 		t4, c = bits.Add64(t4, l2, c)
 		t5, c = bits.Add64(t5, h2, c)
 		t6, c = bits.Add64(t6, l3, c)
-		t7 += h3 + c
+		t7, _ = bits.Add64(t7, h3, c)
 
 		h0, l0 := bits.Mul64(t4, fold)
 		h1, l1 = bits.Mul64(t5, fold)
@@ -262,11 +262,11 @@ func (z *Element) squares(x *Element, n int) {
 		t1, c = bits.Add64(t1, l1, c)
 		t2, c = bits.Add64(t2, l2, c)
 		t3, c = bits.Add64(t3, l3, c)
-		t4 = h3 + c
+		t4, _ = bits.Add64(h3, 0, c)
 		t1, c = bits.Add64(t1, h0, 0)
 		t2, c = bits.Add64(t2, h1, c)
 		t3, c = bits.Add64(t3, h2, c)
-		t4 += c
+		t4, _ = bits.Add64(t4, 0, c)
 
 		h0, l0 = bits.Mul64(t4, fold)
 		t0, c = bits.Add64(t0, l0, 0)
