@@ -148,7 +148,7 @@ func Open(cfg Config) (*Chain, error) {
 	if err := c.begin(); err != nil {
 		return nil, err
 	}
-	if err := c.restore(0); err != nil {
+	if err := c.catchUpWithLog(); err != nil {
 		return nil, err
 	}
 	if err := c.refill(); err != nil {
@@ -238,9 +238,10 @@ func (c *Chain) run() {
 		case <-timer.C:
 		}
 		wake, err := c.pump()
-		if err != nil {
+		if err != nil { // a height may be lost on its way to the applier: none may follow it
 			c.fail(err)
-			continue
+			close(c.decided)
+			return
 		}
 		timer.Reset(wake)
 	}
@@ -311,9 +312,13 @@ func (c *Chain) pump() (time.Duration, error) {
 			return 0, err
 		}
 		c.retier(r.Tiers, now)
-		if r.Floor > 0 {
-			c.log.Info("going back in memory to join a late branch", "height", r.Floor)
-			if err := c.relower(r.Floor); err != nil {
+		floor, err := c.buried(r)
+		if err != nil {
+			return 0, err
+		}
+		if floor > 0 {
+			c.log.Info("going back in memory to join a late branch", "height", floor)
+			if err := c.relower(floor); err != nil {
 				return 0, err
 			}
 			continue
@@ -356,9 +361,12 @@ func (c *Chain) accept(blocks []consensus.Accepted) error {
 	var others []store.Block
 	var own []store.Block
 	for _, a := range blocks {
+		// One that this peer has signed in another life, and not here, is as another's: the store
+		// then refuses to sign more.
+		mine := a.Block.Author == c.self && c.senders[a.ID] == c.self
 		delete(c.senders, a.ID)
 		b := store.Block{ID: a.ID, Header: a.Block.Encode(), Payload: c.checker.release(a.ID), Meta: encodeMeta(a.Meta)}
-		if a.Block.Author == c.self {
+		if mine {
 			own = append(own, b)
 		} else {
 			others = append(others, b)
@@ -449,6 +457,30 @@ func (c *Chain) want(missing []consensus.Missing, now types.Millis) {
 	}
 }
 
+// buried is the floor from which consensus is to be restored, zero for none: what it asks for
+// itself, or what shows it blocks that are named, that it has forgotten, and that are in the store.
+func (c *Chain) buried(r consensus.Ready) (floor uint64, err error) {
+	floor = r.Floor
+	for _, m := range r.Missing[:min(len(r.Missing), 64)] {
+		b, ok, err := c.cfg.Store.Block(m.ID)
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			continue
+		}
+		meta, err := decodeMeta(b.Meta)
+		if err != nil {
+			return 0, fmt.Errorf("stored block %s: %w", b.ID, err)
+		}
+		below := max(meta.Decided, 1)
+		if below < c.core.Floor() && c.core.Floor()-below <= consensus.Reach && (floor == 0 || below < floor) {
+			floor = below
+		}
+	}
+	return floor, nil
+}
+
 // build makes the block of a template: payload, proof, vote, signature.
 func (c *Chain) build(t *consensus.Template) error {
 	b := t.Block(c.self)
@@ -485,15 +517,34 @@ func (c *Chain) decide(ds []consensus.Decision) error {
 	if len(ds) == 0 {
 		return nil
 	}
+	batch, err := c.batch(ds, !c.syncing && !c.adrift)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case c.decided <- batch:
+			return nil
+		case a := <-c.applied: // or both would wait for each other
+			c.digest(a)
+		case <-c.quit:
+			return ErrClosed
+		}
+	}
+}
+
+// batch is decided heights with the transactions that they order. Vote says whether to vote for
+// their checkpoints.
+func (c *Chain) batch(ds []consensus.Decision, vote bool) ([]decidedBlock, error) {
 	batch := make([]decidedBlock, 0, len(ds))
 	for _, d := range ds {
-		out := decidedBlock{Decision: d, vote: !c.syncing && !c.adrift}
+		out := decidedBlock{Decision: d, vote: vote}
 		for _, id := range d.Blocks {
 			o := c.open[id]
 			if o == nil {
 				var err error
 				if o, err = c.load(id); err != nil {
-					return err
+					return nil, err
 				}
 			}
 			delete(c.open, id)
@@ -506,16 +557,7 @@ func (c *Chain) decide(ds []consensus.Decision) error {
 		out.snapshot = c.runOf(d.Run).Snapshot
 		batch = append(batch, out)
 	}
-	for {
-		select {
-		case c.decided <- batch:
-			return nil
-		case a := <-c.applied: // or both would wait for each other
-			c.digest(a)
-		case <-c.quit:
-			return nil
-		}
-	}
+	return batch, nil
 }
 
 // load reads a block's transactions from the store.

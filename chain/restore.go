@@ -92,8 +92,9 @@ func (c *Chain) config() consensus.Config {
 }
 
 // restore makes consensus what it was: from the last anchor a good way below what is applied, or
-// from the anchor at or below want if that is lower and not zero. The blocks above are replayed.
-func (c *Chain) restore(want uint64) error {
+// from the anchor at or below want if that is lower and not zero. The blocks above are replayed, up
+// to height last.
+func (c *Chain) restore(want, last uint64) error {
 	view := c.cfg.Store.View()
 	applied, _ := view.Height()
 	if err := c.restoreRuns(); err != nil {
@@ -127,7 +128,7 @@ func (c *Chain) restore(want uint64) error {
 	if err := c.restoreShares(base); err != nil {
 		return err
 	}
-	if err := c.restoreBlocks(base, applied); err != nil {
+	if err := c.restoreBlocks(base, last); err != nil {
 		return err
 	}
 	core, err := consensus.Restore(c.config(), base)
@@ -136,7 +137,7 @@ func (c *Chain) restore(want uint64) error {
 	}
 	c.clock = c.cfg.Now()
 	core.Step(consensus.Tick{Now: c.clock})
-	if own, height := core.Own(); height > 0 {
+	if own, height := core.Own(); height > 0 && last == types.MaxHeight {
 		if signed.Height != height || signed.Block != own {
 			return fmt.Errorf("consensus has own block %s of height %d, and the record says that %s was signed last: this peer must not sign", own.Short(), height, signed)
 		}
@@ -209,11 +210,10 @@ func (c *Chain) restoreShares(base *consensus.Base) error {
 	return nil
 }
 
-// restoreBlocks reads the stored blocks from the floor up. Those that are not applied yet are
-// open again.
-func (c *Chain) restoreBlocks(base *consensus.Base, applied uint64) error {
+// restoreBlocks reads the stored blocks from the floor up to height last.
+func (c *Chain) restoreBlocks(base *consensus.Base, last uint64) error {
 	clear(c.open)
-	for b, err := range c.cfg.Store.Blocks(base.Floor, types.MaxHeight) {
+	for b, err := range c.cfg.Store.Blocks(base.Floor, last) {
 		if err != nil {
 			return err
 		}
@@ -240,7 +240,7 @@ func (c *Chain) relower(floor uint64) error {
 	waiting := c.core.Waiting()
 	open := c.open
 	c.open = make(map[types.Hash]*openBlock)
-	if err := c.restore(floor); err != nil {
+	if err := c.restore(floor, types.MaxHeight); err != nil {
 		return err
 	}
 	c.open = open
