@@ -190,6 +190,8 @@ func (g *Gossip) believe(p *peer) {
 
 // pullRange asks for a batch of blocks from a height on, and checks that it is one.
 func (g *Gossip) pullRange(l *link, from uint64) (batch, error) {
+	l.ranging <- struct{}{} // the other side serves one at a time
+	defer func() { <-l.ranging }()
 	m, err := g.request(l, getRangeMessage(from), g.timing.Range)
 	if err != nil {
 		return batch{}, err

@@ -25,11 +25,13 @@ type link struct {
 	dropped uint64 // pushes that found no room
 	pulling bool   // a pull by id is under way
 	heard   bool   // a status has come
+	joined  bool   // join is done
 	ahead   types.Millis
 
 	limits map[uint8]*rate.Limiter
 	// One request of each costly kind is served at a time.
 	servingBlocks, servingRange, servingTxs sync.Mutex
+	ranging                                 chan struct{} // has room while no range is asked for
 
 	forwards forwardQueue
 }
@@ -37,7 +39,7 @@ type link struct {
 func newLink(p *peer, conn *transport.Conn) *link {
 	l := &link{
 		peer: p, conn: conn, gone: make(chan struct{}), out: make(chan transport.Message, queueMessages),
-		limits: map[uint8]*rate.Limiter{}, forwards: forwardQueue{ready: make(chan struct{}, 1)},
+		limits: map[uint8]*rate.Limiter{}, ranging: make(chan struct{}, 1), forwards: forwardQueue{ready: make(chan struct{}, 1)},
 	}
 	for kind, r := range rates {
 		l.limits[kind] = rate.NewLimiter(r.perSecond, r.burst)
@@ -163,6 +165,9 @@ func (g *Gossip) takeStatus(l *link, data []byte) error {
 	defer g.mu.Unlock()
 	p := l.peer
 	p.status = s
+	if !l.heard {
+		g.spawn(func() { g.join(l) })
+	}
 	// Half a round trip ago it was as late there as it says.
 	l.heard, l.ahead = true, s.Clock+types.Millis(l.conn.RTT().Milliseconds()/2)-g.cfg.Now()
 	if s.Top > top && p.stuckAt == top {

@@ -82,6 +82,7 @@ type PeerStatus struct {
 	RTT        time.Duration // zero while not connected
 	Top, Final uint64        // as it last said
 	Heard      bool          // it has said so on this connection
+	Joined     bool          // and has given what it had above where this process began
 	ClockAhead types.Millis  // how far its clock is ahead of ours, as of then; negative where it is behind
 	Lag        uint64        // heights that it is below our top
 	Ahead      uint64        // heights that it is above our top
@@ -104,7 +105,7 @@ func (g *Gossip) Peers() []PeerStatus {
 		if l := p.link; l != nil {
 			s.Connected, s.Dialed, s.QueueDrops = true, l.conn.Dialed(), l.dropped
 			s.Remote, s.RTT = l.conn.RemoteAddr().String(), l.conn.RTT()
-			s.Heard, s.ClockAhead = l.heard, l.ahead
+			s.Heard, s.Joined, s.ClockAhead = l.heard, l.joined, l.ahead
 		} else if p.failed != nil {
 			s.DialError = p.failed.Error()
 		}

@@ -1,0 +1,41 @@
+package gossip
+
+import "time"
+
+// join asks a peer that was just connected for the blocks from a little below our top, which
+// is about where this process began, and hands them over. A peer that has lost its newest blocks, say because an old copy of its directory was
+// put back, must learn of them before it makes others in their place; and those connected may have
+// them before they have anything that names them.
+func (g *Gossip) join(l *link) {
+	for {
+		top, _ := g.cfg.Chain.Heights()
+		g.mu.Lock()
+		far := l.peer.status.Top > top+behindBy // catching up comes first, and brings the most
+		g.mu.Unlock()
+		if !far {
+			break
+		}
+		select {
+		case <-time.After(g.timing.Settle / 100):
+		case <-l.conn.Done():
+			return
+		}
+	}
+	top, _ := g.cfg.Chain.Heights()
+	from := max(top, 2*behindBy) - 2*behindBy + 1
+	for range joinRanges {
+		b, err := g.pullRange(l, from)
+		if err != nil || g.deliver(l.peer.Key, b.Blocks) != nil {
+			return
+		}
+		if from = b.Next; from == 0 {
+			break
+		}
+	}
+	g.mu.Lock()
+	l.joined = true
+	g.mu.Unlock()
+}
+
+// joinRanges bounds what is asked of a peer that is not far above us: a few batches of full blocks.
+const joinRanges = 16
