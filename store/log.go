@@ -220,6 +220,9 @@ func (s *Store) PutOwn(blk Block) error {
 	if blk.ID == r.Block {
 		return nil
 	}
+	if err := s.complete(); err != nil {
+		return err
+	}
 	if h.Height <= r.Height || h.Previous != r.Block {
 		return s.refuse(SignedTwice, fmt.Sprintf("block %s at height %d with previous %s, after %s", blk.ID.Short(), h.Height, h.Previous.Short(), r), nil)
 	}
@@ -271,12 +274,20 @@ func (s *Store) vote(b *pebble.Batch, r *Signed, height uint64, checkpoint types
 	return !ok, b.Set(key(logVote, u64(height)), checkpoint[:], nil)
 }
 
+// complete refuses, with kind MustNotSign, if the peer has signed what the record does not know.
+func (s *Store) complete() error {
+	if !s.log.foreign.Load() {
+		return nil
+	}
+	return s.refuse(MustNotSign, fmt.Sprintf("blocks of this peer came from the network, that it has not made here; here it made %s", s.log.record), nil)
+}
+
 // sign adds the record to the batch, has it committed, and when that is durable writes
 // the record's second copy.
 func (s *Store) sign(b *pebble.Batch, r Signed, commit func() error) error {
 	l := &s.log
-	if l.foreign.Load() {
-		return s.refuse(MustNotSign, fmt.Sprintf("blocks of this peer came from the network, that it has not made here; here it made %s", l.record), nil)
+	if err := s.complete(); err != nil {
+		return err
 	}
 	r.Count++
 	err := s.stop.run(func() error {
