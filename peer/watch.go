@@ -175,14 +175,15 @@ func (p *Peer) watchClock(ctx context.Context) {
 }
 
 // heardClocks is the median, weighted by shares, of how far the peers' clocks are ahead of ours,
-// with our own as zero; a tie goes to the smaller. Enough says that those heard have more
-// than half of the shares.
+// with our own as zero; a tie goes to the smaller. Enough says that peers with more than half of
+// the shares have also given us what they had above where we began: that we would know by now if we
+// had signed what we have lost (gossip, join).
 func (p *Peer) heardClocks() (drift types.Millis, enough bool) {
 	type clock struct {
 		ahead  types.Millis
 		shares types.Amount
 	}
-	var total, heard types.Amount
+	var total, heard, joined types.Amount
 	var clocks []clock
 	links := make(map[types.Key]gossip.PeerStatus)
 	for _, l := range p.gossip.Peers() {
@@ -191,9 +192,12 @@ func (p *Peer) heardClocks() (drift types.Millis, enough bool) {
 	for _, m := range p.chain.Status().Members {
 		total += m.Shares
 		if m.Peer == p.self {
-			clocks, heard = append(clocks, clock{0, m.Shares}), heard+m.Shares
+			clocks, heard, joined = append(clocks, clock{0, m.Shares}), heard+m.Shares, joined+m.Shares
 		} else if l := links[m.Peer]; l.Connected && l.Heard {
 			clocks, heard = append(clocks, clock{l.ClockAhead, m.Shares}), heard+m.Shares
+			if l.Joined {
+				joined += m.Shares
+			}
 		}
 	}
 	slices.SortFunc(clocks, func(a, b clock) int { return cmp.Compare(a.ahead, b.ahead) })
@@ -215,5 +219,5 @@ func (p *Peer) heardClocks() (drift types.Millis, enough bool) {
 	case high < 0:
 		drift = high
 	}
-	return drift, heard*2 > total
+	return drift, joined*2 > total
 }
