@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,14 +61,14 @@ type arena struct {
 }
 
 // newArena is a network of n peers, at each of which as many outputs wait to be spent.
-func newArena(t *testing.T, n, outputs int) *arena {
+func newArena(t *testing.T, params types.Params, n, outputs int) *arena {
 	t.Helper()
 	var err error
 	if program, err = builtProgram(); err != nil {
 		t.Fatal(err)
 	}
 	a := &arena{T: t, acked: make(map[types.Hash]int), rng: rand.New(rand.NewPCG(1, 2))}
-	a.net, err = newLocalnet(t.TempDir(), n, "crash", types.LocalParams, func(peers []types.Key) (list []types.GenesisOutput) {
+	a.net, err = newLocalnet(t.TempDir(), n, "crash", params, func(peers []types.Key) (list []types.GenesisOutput) {
 		for j := range n * outputs {
 			list = append(list, types.GenesisOutput{Value: types.UnitsPerShare, Lock: arenaKey(j).Public(), Host: peers[j%n]})
 		}
@@ -190,35 +192,45 @@ func (a *arena) load(ctx context.Context, pause time.Duration) (done <-chan stru
 	return end
 }
 
-// awaitFinal waits until every acknowledged payment is final and proven at every peer, and
-// verifies one of the proofs of each.
+// awaitFinal waits until every acknowledged payment is proven by one of the peers, verifies the
+// proof, and waits until all peers have come as far.
 func (a *arena) awaitFinal() {
 	a.Helper()
 	ctx, cancel := context.WithTimeout(a.Context(), 30*time.Second)
 	defer cancel()
-	ids := make([]types.Hash, 0, len(a.acked))
-	for id := range a.acked {
-		ids = append(ids, id)
-	}
+	ids := slices.Collect(maps.Keys(a.acked))
+	heights := make([]uint64, len(a.net.peers))
 	var all sync.WaitGroup
 	for i, p := range a.net.peers {
 		all.Go(func() {
-			for k, id := range ids {
-				file, err := p.awaitProof(ctx, id)
+			for k := i; k < len(ids); k += len(a.net.peers) {
+				file, err := p.awaitProof(ctx, ids[k])
 				if err != nil {
-					a.Errorf("%s: payment %d (%s) was acknowledged and is not proven: %v", p.name, a.acked[id], id.Short(), err)
+					a.Errorf("%s: payment %d (%s) was acknowledged and is not proven: %v", p.name, a.acked[ids[k]], ids[k].Short(), err)
 					return
 				}
-				if k%len(a.net.peers) != i {
-					continue
+				v, err := proof.VerifyFile(file, proof.Genesis(a.net.genesis), nil)
+				if err != nil || !v.Applied || v.Transaction != ids[k] {
+					a.Errorf("%s: the proof of %s: %+v, %v", p.name, ids[k].Short(), v, err)
+					return
 				}
-				if v, err := proof.VerifyFile(file, proof.Genesis(a.net.genesis), nil); err != nil || !v.Applied || v.Transaction != id {
-					a.Errorf("%s: the proof of %s: %+v, %v", p.name, id.Short(), v, err)
-				}
+				heights[i] = max(heights[i], v.Height)
 			}
 		})
 	}
 	all.Wait()
+	for _, p := range a.net.peers {
+		for {
+			s, err := p.status(ctx)
+			if err != nil {
+				a.Fatal(err)
+			}
+			if s.FinalHeight >= slices.Max(heights) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 	if a.Failed() {
 		a.FailNow()
 	}
@@ -429,7 +441,7 @@ func TestKill(t *testing.T) {
 	if testing.Short() {
 		faults = []int{2}
 	}
-	a := newArena(t, 4, 1000)
+	a := newArena(t, types.LocalParams, 4, 1000)
 	a.start(a.net.peers...)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := a.load(ctx, 15*time.Millisecond)
@@ -463,6 +475,137 @@ func (a *arena) noComplaints() {
 					a.Errorf("%s says: %s", p.name, strings.TrimSpace(line))
 				}
 			}
+		}
+	}
+}
+
+// pay submits n payments at a peer.
+func (a *arena) pay(n int, at *localPeer) {
+	a.Helper()
+	for range n {
+		a.submit(a.Context(), a.next, slices.Index(a.net.peers, at))
+		a.next++
+	}
+}
+
+// reach waits until a peer has come to a final height.
+func (a *arena) reach(p *localPeer, height uint64) {
+	a.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		s, err := p.status(a.Context())
+		if err == nil && s.FinalHeight >= height {
+			return
+		}
+		if time.Now().After(deadline) {
+			a.Fatalf("%s has not come to height %d: %v, %v", p.name, height, s, err)
+		}
+	}
+}
+
+// refuses starts a peer that must end by itself, with the words given in its log.
+func (a *arena) refuses(p *localPeer, words ...string) {
+	a.Helper()
+	if err := p.start(); err != nil {
+		a.Fatal(err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		a.kill(p)
+		a.Fatalf("%s runs", p.name)
+	}
+	p.cmd = nil
+	if p.err == nil {
+		a.Errorf("%s ended as if all were well", p.name)
+	}
+	for _, w := range words {
+		if !strings.Contains(p.tail(), w) {
+			a.Errorf("%s does not say %q, but: %s", p.name, w, p.tail())
+		}
+	}
+}
+
+// replace puts a copy of one directory in the place of another.
+func (a *arena) replace(dir, by string) {
+	a.Helper()
+	if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(by))); err != nil {
+		a.Fatal(err)
+	}
+}
+
+// What an operator may do to a peer's directory: the state is made again from the log, and a peer
+// that is behind what it has signed, or cannot know, does not sign, and says what to do.
+func TestDirectories(t *testing.T) {
+	params := types.LocalParams // so that some runs and snapshots pass
+	params.SnapshotLag, params.SnapshotPeriod, params.RunLength, params.WaitIdle = 20, 40, 16, 10
+	a := newArena(t, params, 4, 20)
+	p, others := a.net.peers[0], a.net.peers[1:]
+	stop := func() {
+		t.Helper()
+		if err := a.net.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.start(a.net.peers...)
+	a.pay(4, p)
+	a.reach(p, 100)
+	stop()
+	old := filepath.Join(t.TempDir(), "old")
+	a.replace(old, p.dir)
+
+	if err := os.RemoveAll(filepath.Join(others[0].dir, "store", "state")); err != nil {
+		t.Fatal(err)
+	}
+	a.start(a.net.peers...)
+	a.pay(4, others[0])
+	a.awaitFinal()
+	stop()
+	a.audit()
+
+	newest := filepath.Join(t.TempDir(), "newest")
+	a.replace(newest, p.dir)
+	if err := os.Remove(filepath.Join(p.dir, "store", "signed")); err != nil {
+		t.Fatal(err)
+	}
+	a.refuses(p, "must not sign", "the file signed", "What to do: put back the newest copy")
+	a.replace(filepath.Join(p.dir, "store"), filepath.Join(newest, "store"))
+	a.replace(filepath.Join(p.dir, "store", "log"), filepath.Join(old, "store", "log"))
+	a.refuses(p, "must not sign", "the log says", "What to do: put back the newest copy")
+
+	// Of an old copy of everything a peer learns from the others only.
+	a.start(others...)
+	a.replace(p.dir, old)
+	a.refuses(p, "must not sign", "What to do: put back the newest copy")
+	a.replace(p.dir, newest)
+	a.start(p)
+	a.pay(4, p)
+	a.awaitFinal()
+	stop()
+	a.audit()
+}
+
+// An old copy that is only a few heights old, of a peer that would be on time to sign them again.
+func TestSlightlyOldCopy(t *testing.T) {
+	a := newArena(t, types.LocalParams, 4, 20)
+	p := a.net.peers[0]
+	a.start(a.net.peers...)
+	a.pay(2, p)
+	a.awaitFinal()
+	a.kill(p)
+	old := filepath.Join(t.TempDir(), "old")
+	a.replace(old, p.dir)
+	a.start(p)
+	s, err := p.status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.reach(p, s.FinalHeight+3)
+	a.kill(p)
+	a.replace(p.dir, old)
+	a.refuses(p, "must not sign", "What to do: put back the newest copy")
+	for _, q := range a.net.peers[1:] {
+		if log, err := os.ReadFile(filepath.Join(q.dir, "log")); err != nil || bytes.Contains(log, []byte("forked")) {
+			t.Errorf("%s has seen two blocks of one height: %v", q.name, err)
 		}
 	}
 }
