@@ -146,8 +146,11 @@ func (k *PrivateKey) mustBeSet() {
 
 // CheckKey gives a BadKey unless k is the x of a point.
 func CheckKey(k types.Key) error {
-	var p field.Point
-	return liftPublic(k, &p)
+	var x field.Element
+	if !x.SetBytes((*[32]byte)(&k)) || !x.IsX() {
+		return notKey(k)
+	}
+	return nil
 }
 
 // liftPublic sets p to the point of even y that k stands for (BIP-340, lift_x).

@@ -41,6 +41,11 @@ func BenchmarkElement(b *testing.B) {
 	bench(b, "Sub", func() { x.Sub(&x, &y) })
 	bench(b, "Add", func() { x.Add(&x, &y) })
 	bench(b, "Inverse", func() { x.Inverse(&x) })
+	bench(b, "slowInverse", func() { x.slowInverse(&x) })
+	bench(b, "IsSquare", func() {
+		x.Add(&x, &y)
+		x.IsSquare()
+	})
 	bench(b, "Sqrt", func() { x.Sqrt(&x) })
 }
 

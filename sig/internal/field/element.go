@@ -3,13 +3,14 @@
 // may come near it.
 //
 //	element.go   integers modulo p, 4 × 64 bits
+//	gcd.go       their inverse, and which have a root
 //	scalar.go    integers modulo n; GLV halves, their digits
 //	point.go     points, affine and Jacobian; Lift
 //	combine.go   Combine: g·G + Σ kᵢ·Pᵢ, by Straus if short, by Pippenger if long
 //	adder.go     many affine additions by one inversion
 //
-// Code for a processor's vectors has its place behind adder.flush,
-// where a long Combine spends its time, and in Lift, of several at once.
+// Code for a processor's vectors has its place behind adder.flush, where a long Combine
+// spends its time, and behind Lift, of several points at once.
 package field
 
 import (
@@ -301,8 +302,8 @@ func (x *Element) power() (e2, e22, e223 Element) {
 	return e2, e22, then(&e220, 3, &e3)
 }
 
-// Inverse sets z to 1/x, or to 0 if x is: x^(p−2).
-func (z *Element) Inverse(x *Element) {
+// slowInverse is Inverse by x^(p−2).
+func (z *Element) slowInverse(x *Element) {
 	a := *x
 	e2, e22, t := a.power()
 	t.squares(&t, 23)

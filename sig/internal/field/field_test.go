@@ -93,6 +93,9 @@ func TestLift(t *testing.T) {
 		if have := p.Lift(&x, odd); have != (y != nil) {
 			t.Fatalf("%x is an x: %v", bx, have)
 		}
+		if x.IsX() != (y != nil) {
+			t.Fatalf("%x is an x: %v", bx, x.IsX())
+		}
 		if y == nil {
 			continue
 		}

@@ -25,13 +25,24 @@ func (p *Point) Neg(q *Point) {
 	}
 }
 
-// Lift sets p to the point with this x and a y of this oddness. False if there is none.
-func (p *Point) Lift(x *Element, odd bool) bool {
-	var t Element
-	p.X = *x
+// squareOfY is x³ + 7.
+func squareOfY(x *Element) (t Element) {
 	t.Square(x)
 	t.Mul(&t, x)
 	t.Add(&t, &seven)
+	return t
+}
+
+// IsX reports whether x is that of a point. It takes half as long as Lift.
+func (x *Element) IsX() bool {
+	t := squareOfY(x)
+	return t.IsSquare()
+}
+
+// Lift sets p to the point with this x and a y of this oddness. False if there is none.
+func (p *Point) Lift(x *Element, odd bool) bool {
+	p.X = *x
+	t := squareOfY(x)
 	if !p.Y.Sqrt(&t) {
 		*p = Point{}
 		return false
@@ -86,9 +97,8 @@ func (p *Jacobian) double() {
 	var l, s, xs, t Element
 	p.Z.Mul(&p.Z, &p.Y)
 	l.Square(&p.X)
-	t.Add(&l, &l)
+	t.Half(&l)
 	l.Add(&l, &t)
-	l.Half(&l)
 	s.Square(&p.Y)
 	xs.Mul(&p.X, &s)
 	t.Square(&l)

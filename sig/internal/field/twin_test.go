@@ -217,6 +217,7 @@ func checkElements(t *testing.T, x, y Element) {
 		{"half", func(z, x, _ *Element) { z.Half(x) }, mul(bx, new(big.Int).ModInverse(big.NewInt(2), bigP))},
 		{"fifth square", func(z, x, _ *Element) { z.squares(x, 5) }, new(big.Int).Exp(bx, big.NewInt(32), bigP)},
 		{"inverse", func(z, x, _ *Element) { z.Inverse(x) }, new(big.Int).Exp(bx, sub(bigP, big.NewInt(2)), bigP)},
+		{"inverse by power", func(z, x, _ *Element) { z.slowInverse(x) }, new(big.Int).Exp(bx, sub(bigP, big.NewInt(2)), bigP)},
 	} {
 		var z Element
 		op.do(&z, &x, &y)
@@ -238,6 +239,9 @@ func checkElements(t *testing.T, x, y Element) {
 		t.Fatalf("%x has a root: %v", bx, have)
 	} else if back.Square(&root); have && !back.Equal(&x) {
 		t.Fatalf("root of %x: %x", bx, toBig(root))
+	}
+	if have, want := x.IsSquare(), big.Jacobi(mod(bx, bigP), bigP) >= 0; have != want {
+		t.Fatalf("%x is a square: %v", bx, have)
 	}
 	b := [32]byte(bx.FillBytes(make([]byte, 32)))
 	if have := back.SetBytes(&b); have != (bx.Cmp(bigP) < 0) || have && back != x {
