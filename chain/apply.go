@@ -79,10 +79,8 @@ func (c *Chain) applyAll(ds []decidedBlock) error {
 	note := func(ch *ledger.Changes) {
 		up.Events = append(up.Events, ch.Events...)
 		up.Keys = append(up.Keys, ch.Keys...)
-		for i := range ch.Events {
-			if e := &ch.Events[i]; e.Kind == types.Applied || ledger.Terminal(e.Reason) {
-				out.settled = append(out.settled, e.Transaction)
-			}
+		for i := range ch.Events { // one that came too early too: its wallet may submit it again
+			out.settled = append(out.settled, ch.Events[i].Transaction)
 		}
 		for i := range ch.Spent {
 			out.spent = append(out.spent, ch.Spent[i].Position)

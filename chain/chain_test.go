@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"charter/consensus"
 	"charter/ledger"
 	"charter/proof"
 	"charter/sig"
@@ -35,6 +36,7 @@ type world struct {
 
 	mu     sync.Mutex
 	chains []*Chain
+	cut    int // this peer hears nobody and is not heard; −1 for none
 	blamed map[types.Key][]error
 	asked  map[types.Hash]time.Time // when a block was asked for last, by whomever
 	group  sync.WaitGroup
@@ -43,7 +45,7 @@ type world struct {
 
 // newWorld has n peers of equal shares; outputs is how many coins each hosts.
 func newWorld(t testing.TB, n, outputs int, params types.Params) *world {
-	w := &world{t: t, blamed: make(map[types.Key][]error), asked: make(map[types.Hash]time.Time), chains: make([]*Chain, n)}
+	w := &world{t: t, cut: -1, blamed: make(map[types.Key][]error), asked: make(map[types.Hash]time.Time), chains: make([]*Chain, n)}
 	w.genesis = &types.Genesis{Network: "test", Time: types.MillisOf(time.Now()) - 1000, Params: params}
 	for i := range n {
 		k := secret(1, byte(i+1))
@@ -78,6 +80,8 @@ func newWorld(t testing.TB, n, outputs int, params types.Params) *world {
 	t.Cleanup(func() {
 		for i := range n {
 			w.stop(i)
+		}
+		for i := range n {
 			close(w.queues[i])
 		}
 		w.group.Wait()
@@ -116,6 +120,23 @@ func (w *world) stop(i int) {
 	}
 }
 
+// isolate cuts a peer off; −1 heals.
+func (w *world) isolate(i int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = i
+}
+
+// send runs f on a peer's chain, soon, if the network lets from reach it.
+func (w *world) send(from, i int, f func(*Chain)) {
+	w.mu.Lock()
+	cut := w.cut == from || w.cut == i
+	w.mu.Unlock()
+	if !cut {
+		w.to(i, f)
+	}
+}
+
 // to runs f on a peer's chain, soon.
 func (w *world) to(i int, f func(*Chain)) {
 	select {
@@ -135,7 +156,7 @@ func (l link) key() types.Key { return l.w.keys[l.self].Public() }
 func (l link) Broadcast(b types.RawBlock) {
 	for i := range l.w.keys {
 		if i != l.self {
-			l.w.to(i, func(c *Chain) { _ = c.Deliver(l.key(), []types.RawBlock{b}) })
+			l.w.send(l.self, i, func(c *Chain) { _ = c.Deliver(l.key(), []types.RawBlock{b}) })
 		}
 	}
 }
@@ -143,7 +164,7 @@ func (l link) Broadcast(b types.RawBlock) {
 func (l link) BroadcastVote(v types.SignedVote) {
 	for i := range l.w.keys {
 		if i != l.self {
-			l.w.to(i, func(c *Chain) { c.DeliverVotes(l.key(), []types.SignedVote{v}) })
+			l.w.send(l.self, i, func(c *Chain) { c.DeliverVotes(l.key(), []types.SignedVote{v}) })
 		}
 	}
 }
@@ -162,7 +183,7 @@ func (l link) Want(all []types.Hash, _ types.Key) {
 		if i == l.self {
 			continue
 		}
-		l.w.to(i, func(c *Chain) {
+		l.w.send(l.self, i, func(c *Chain) {
 			var out []types.RawBlock
 			for _, id := range ids {
 				if b, ok, _ := c.Block(id); ok {
@@ -170,7 +191,7 @@ func (l link) Want(all []types.Hash, _ types.Key) {
 				}
 			}
 			if len(out) > 0 {
-				l.w.to(l.self, func(c *Chain) { _ = c.Deliver(l.w.keys[i].Public(), out) })
+				l.w.send(i, l.self, func(c *Chain) { _ = c.Deliver(l.w.keys[i].Public(), out) })
 			}
 		})
 	}
@@ -179,7 +200,7 @@ func (l link) Want(all []types.Hash, _ types.Key) {
 func (l link) Forward(txs [][]byte, host types.Key) {
 	for i, k := range l.w.keys {
 		if k.Public() == host {
-			l.w.to(i, func(c *Chain) {
+			l.w.send(l.self, i, func(c *Chain) {
 				for _, tx := range txs {
 					_ = c.SubmitForwarded(context.Background(), tx)
 				}
@@ -303,5 +324,45 @@ func TestAPeerComesBack(t *testing.T) {
 		for _, id := range ids {
 			w.await(i, id)
 		}
+	}
+}
+
+// A peer that was cut off for longer than the others remember comes back with a line of its
+// own, whose blocks name what the others have forgotten. It is merged all the same.
+func TestALateBranchIsMerged(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes many hundreds of heights")
+	}
+	params := types.LocalParams
+	params.WaitLeader, params.WaitQuorum, params.WaitIdle = 10, 40, 1
+	w := newWorld(t, 4, 4, params)
+	for i := range 4 {
+		w.start(i)
+	}
+	first, err := w.chains[0].Submit(t.Context(), w.pay(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.await(3, first)
+	w.isolate(3)
+	id, err := w.chains[3].Submit(t.Context(), w.pay(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, from := w.chains[0].Heights()
+	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, final := w.chains[0].Heights(); final > from+3*consensus.Window {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Skip("this machine is too slow to make the others forget")
+		}
+	}
+	if tx, err := w.chains[3].Transaction(id); err != nil || tx.Tier.Settled() || tx.Block.IsZero() {
+		t.Fatalf("cut off, the transaction is %s in block %s, %v", tx.Tier, tx.Block.Short(), err)
+	}
+	w.isolate(-1)
+	for i := range 4 {
+		w.await(i, id)
 	}
 }
