@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -63,8 +64,8 @@ func makeVectors(t *testing.T) *vectors {
 	add("event", s.prove(s.payment, s.paid, s.top), "", "transaction "+s.paid.Transaction.String()+" applied", nil)
 	add("output unspent", s.output(s.paid.First), "", "unspent", nil)
 	add("output spent", s.output(s.paid.First+1), "", "spent at 21", nil)
-	add("key, all events", s.key(owner, len(s.logs[owner])), owner.String(), "all 8 events", nil)
-	add("key, latest event", s.key(owner, 1), owner.String(), "the latest of 8 events", nil)
+	add("key, all events", s.key(owner, len(s.logs[owner])), owner.String(), fmt.Sprintf("all %d events", len(s.logs[owner])), nil)
+	add("key, latest event", s.key(owner, 1), owner.String(), fmt.Sprintf("the latest of %d events", len(s.logs[owner])), nil)
 	add("key, no events", s.key(types.Key{9}, 0), types.Key{9}.String(), "no events", nil)
 	add("name, all events", s.nameOf(1, 3), "peer-1", "held by "+secretKeys[1].String(), nil)
 	add("name, latest event", s.nameOf(1, 1), "peer-1", "held by "+secretKeys[1].String(), nil)
