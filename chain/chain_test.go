@@ -351,7 +351,7 @@ func TestALateBranchIsMerged(t *testing.T) {
 	}
 	_, from := w.chains[0].Heights()
 	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if _, final := w.chains[0].Heights(); final > from+3*consensus.Window {
+		if _, final := w.chains[0].Heights(); final > from+2*consensus.Window+16 {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -49,6 +49,7 @@ type benchConfig struct {
 	Window   int
 	Rate     float64
 	Dir      string
+	Resume   bool
 	JSON     bool
 }
 
@@ -79,6 +80,7 @@ machine and counts in cpu_s_per_1k only where it says so.`,
 	f.IntVar(&c.Window, "window", 1024, "payers")
 	f.Float64Var(&c.Rate, "rate", 0, "payments a second; 0: as many as the window allows")
 	f.StringVar(&c.Dir, "dir", "", "directory to keep (default: a temporary one, removed at the end)")
+	f.BoolVar(&c.Resume, "resume", false, "in the end kill a peer with -9, start it again, and measure how long until it serves")
 	f.BoolVar(&c.JSON, "json", false, "print a summary as JSON in the end")
 	return cmd
 }
@@ -301,7 +303,37 @@ func (b *bench) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.report(took, before, after)
+	s := b.sum(took, before, after)
+	if b.Resume {
+		if s.ResumeS, err = b.resume(ctx, after.height); err != nil {
+			return err
+		}
+	}
+	return b.report(s)
+}
+
+// resume kills a peer, starts it again, and gives the seconds until it serves what it had.
+func (b *bench) resume(ctx context.Context, height uint64) (float64, error) {
+	p := b.net.peers[len(b.net.peers)-1]
+	if err := p.cmd.Process.Kill(); err != nil {
+		return 0, err
+	}
+	<-p.done
+	began := time.Now()
+	if err := p.start(); err != nil {
+		return 0, err
+	}
+	for {
+		if err := p.await(ctx); err != nil {
+			return 0, err
+		}
+		if s, err := p.status(ctx); err == nil && s.FinalHeight >= height {
+			return time.Since(began).Seconds(), nil
+		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // drive starts payments at the rate.
@@ -397,20 +429,25 @@ type benchSummary struct {
 	RSS       float64       `json:"rss_mb_max"`
 	Disk      float64       `json:"disk_bytes_per_tx"` // of one peer, before the storage engine has compacted
 	HeightsPS float64       `json:"heights_per_s"`
+	ResumeS   float64       `json:"resume_s,omitempty"` // of a killed peer, until it serves
+	Paid      int64         `json:"payments_in_all"`    // warm-up included
 	Cores     int           `json:"cores"`
 }
 
-func (b *bench) report(took time.Duration, before, after usage) error {
+func (b *bench) sum(took time.Duration, before, after usage) benchSummary {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := float64(max(b.done, 1))
-	s := benchSummary{
+	return benchSummary{
 		Kind: "summary", Peers: b.Peers, Window: b.Window, Rate: b.Rate, Seconds: took.Seconds(), Payments: b.done,
 		Failed: b.failed.Load(), TPS: float64(b.done) / took.Seconds(), Final: percentiles(b.times),
 		CPU: (after.cpu - before.cpu) / n * 1000, RSS: float64(after.rss) / (1 << 20),
 		Disk:      float64(after.disk-before.disk) / n / float64(b.Peers),
-		HeightsPS: float64(after.height-before.height) / took.Seconds(), Cores: runtime.NumCPU(),
+		HeightsPS: float64(after.height-before.height) / took.Seconds(), Cores: runtime.NumCPU(), Paid: b.sent.Load(),
 	}
+}
+
+func (b *bench) report(s benchSummary) error {
 	fmt.Fprintf(b.out, `peers                 %d on %d cores
 payments final        %d in %.1f s, %d failed
 throughput            %.0f a second
@@ -420,12 +457,15 @@ memory of a peer      %.0f MB at most
 disk of a peer        %.0f bytes per payment, before compaction
 heights               %.1f a second
 `, s.Peers, s.Cores, s.Payments, s.Seconds, s.Failed, s.TPS, s.Final.P50, s.Final.P99, s.Final.Max, s.CPU, s.RSS, s.Disk, s.HeightsPS)
+	if b.Resume {
+		fmt.Fprintf(b.out, "resume after kill -9   %.2f s until it serves, with %d payments\n", s.ResumeS, s.Paid)
+	}
 	if b.JSON {
 		if err := printJSON(b.out, s); err != nil {
 			return err
 		}
 	}
-	if b.done == 0 {
+	if s.Payments == 0 {
 		return errors.New("no payment became final; see the peers' logs with --dir")
 	}
 	return nil
