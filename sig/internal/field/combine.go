@@ -17,7 +17,7 @@ var baseTable = func() []multiple {
 }()
 
 // maxShort is how many points Combine takes by Straus; with more Pippenger is faster.
-const maxShort = 12
+const maxShort = 36
 
 // Combine is g·G + Σ scalars[i]·points[i].
 func Combine(g *Scalar, points []Point, scalars []Scalar) Jacobian {
