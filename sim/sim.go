@@ -98,7 +98,7 @@ type Violation struct {
 }
 
 func (v *Violation) Error() string {
-	return fmt.Sprintf("seed %d: %s broken at %s: %s\n%s\nagain: SIM_SEEDS=%d..%d go test ./sim -run TestCampaign",
+	return fmt.Sprintf("seed %d: %s broken at %d ms: %s\n%s\nagain: SIM_SEEDS=%d..%d go test ./sim -run TestCampaign",
 		v.Seed, v.Invariant, v.At, v.What, strings.Join(v.Tail, "\n"), v.Seed, v.Seed)
 }
 
