@@ -7,7 +7,6 @@ import (
 
 	"charter/ledger"
 	"charter/tlog"
-	"charter/trie"
 	"charter/types"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -32,9 +31,9 @@ import (
 //	'c' height                 number of the first event under it, and the checkpoint
 //	'C' height                 a certificate of that checkpoint
 //	'S' height                 a snapshot
-//	'F' level, index           node of the outputs tree
+//	'F' level, index           page of the outputs tree
 //	'H' level, index           node of the history
-//	'K' 'N' 'P' slot           node of the keys, names and peers trees
+//	'K' 'N' 'P' slot           page of the keys, names and peers trees
 const (
 	stateHead       = 'm'
 	stateBase       = 'B'
@@ -98,6 +97,8 @@ type stateStore struct {
 	*engine
 	mu   sync.RWMutex // a commit, and what must not fall between it and its head
 	head *head
+
+	caches // of the goroutine that has a Batch
 }
 
 func (s *Store) openState() error {
@@ -105,7 +106,7 @@ func (s *Store) openState() error {
 	if err != nil {
 		return err
 	}
-	s.state.engine, s.state.head = e, new(head)
+	s.state.engine, s.state.head, s.state.caches = e, new(head), newCaches(s.opts.Cache)
 	v, err := get(e.db, []byte{stateHead})
 	if err != nil || v == nil {
 		return s.read("state", err)
@@ -128,9 +129,10 @@ func (s *Store) openState() error {
 // out from what came earlier. There can be one at a time.
 type Batch struct {
 	View
-	s    *Store
-	b    *pebble.Batch
-	from *head
+	s     *Store
+	b     *pebble.Batch
+	from  *head
+	trees *batchTrees
 }
 
 // Begin is an empty batch on top of the state as it is. Commit or Discard ends it.
@@ -139,7 +141,14 @@ func (s *Store) Begin() *Batch {
 	defer s.state.mu.RUnlock()
 	from, b := s.state.head, s.state.db.NewIndexedBatch()
 	next := *from
-	return &Batch{View: View{s: s, r: b, head: &next}, s: s, b: b, from: from}
+	trees := newBatchTrees(&View{s, s.state.db, from}, &s.state.caches)
+	return &Batch{View: View{s: s, r: b, head: &next}, s: s, b: b, from: from, trees: trees}
+}
+
+// Trees is the trees with what is in the batch already.
+func (b *Batch) Trees() *ledger.Trees {
+	t := b.trees
+	return &ledger.Trees{Outputs: &t.outputs, Keys: &t.keys, Names: &t.names, Peers: &t.peers, KeyLog: b.KeyLog, Story: b.Story}
 }
 
 // Discard forgets the batch.
@@ -149,7 +158,7 @@ func (b *Batch) Discard() error { return b.b.Close() }
 // ledger.Commit made of them, and the state behind.
 func (b *Batch) Add(state *ledger.State, c *ledger.Changes, w *ledger.Writes) error {
 	b.head.state = state
-	return errors.Join(b.addKeys(c, w), b.addEvents(c), b.addOutputs(c), b.addRecords(c, w), b.addTrees(w))
+	return errors.Join(b.addKeys(c, w), b.addEvents(c), b.addOutputs(c), b.addRecords(c, w), b.trees.add(w))
 }
 
 func (b *Batch) addEvents(c *ledger.Changes) error {
@@ -242,30 +251,6 @@ func (b *Batch) addRecords(c *ledger.Changes, w *ledger.Writes) (err error) {
 	return err
 }
 
-func (b *Batch) addTrees(w *ledger.Writes) error {
-	for _, n := range w.Outputs {
-		if err := b.set(nodeKey(stateForest, n.Level, n.Index), n.Hash[:]); err != nil {
-			return err
-		}
-	}
-	for _, t := range []struct {
-		space byte
-		trie.Result
-	}{{stateKeys, w.Keys}, {stateNames, w.Names}, {statePeers, w.Peers}} {
-		for _, id := range t.Deletes {
-			if err := b.b.Delete(key(t.space, id.Encode()), nil); err != nil {
-				return err
-			}
-		}
-		for i := range t.Writes {
-			if err := b.set(key(t.space, t.Writes[i].ID.Encode()), t.Writes[i].Node.Encode()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // AddCheckpoint puts in a checkpoint of the state as it is in the batch, and goes on behind
 // it: state is what State.Checkpointed gave.
 func (b *Batch) AddCheckpoint(state *ledger.State, cp *types.Checkpoint) error {
@@ -309,6 +294,9 @@ func (b *Batch) Commit() error {
 	if err := s.log.sync(); err != nil {
 		return err
 	}
+	if err := b.trees.write(b); err != nil {
+		return err
+	}
 	b.head.blocks = s.NextSequence()
 	if err := b.set([]byte{stateHead}, b.head.encode()); err != nil {
 		return err
@@ -322,6 +310,7 @@ func (b *Batch) Commit() error {
 		return err
 	}
 	s.state.head = b.head
+	b.trees.keep()
 	return nil
 }
 

@@ -44,7 +44,7 @@ import (
 )
 
 // Format is the version of the layout of a store's directory.
-const Format = 1
+const Format = 2
 
 // Options say what store to open, and how.
 type Options struct {
@@ -52,7 +52,7 @@ type Options struct {
 	Peer   types.Key    // whose signatures the store guards; zero for one that never signs
 	FS     *FS          // nil is the disk
 	Logger *slog.Logger // nil is none
-	Cache  int64        // bytes of cached disk blocks; 0 is DefaultCache
+	Cache  int64        // bytes of cached disk blocks, and for cached pages of the trees 1½ times as many; 0 is DefaultCache
 
 	memtable uint64 // bytes before a database writes a table; tests want it small
 }

@@ -8,7 +8,6 @@ import (
 
 	"charter/ledger"
 	"charter/tlog"
-	"charter/trie"
 	"charter/types"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -278,19 +277,16 @@ func (v *View) Story(name string) (tlog.Frontier, error) {
 // Trees is what ledger.Commit, and proofs, read of the stored trees.
 func (v *View) Trees() *ledger.Trees {
 	return &ledger.Trees{
-		Outputs: treeNodes{v, stateForest}, Keys: trieNodes{v, stateKeys}, Names: trieNodes{v, stateNames}, Peers: trieNodes{v, statePeers},
+		Outputs: outputNodes{v}, Keys: trieNodes{v, stateKeys}, Names: trieNodes{v, stateNames}, Peers: trieNodes{v, statePeers},
 		KeyLog: v.KeyLog, Story: v.Story,
 	}
 }
 
 // History is the stored log of checkpoints.
-func (v *View) History() tlog.Reader { return treeNodes{v, stateHistory} }
+func (v *View) History() tlog.Reader { return historyNodes{v} }
 
-// treeNodes are the nodes of a tree over positions.
-type treeNodes struct {
-	v     *View
-	space byte
-}
+// historyNodes is the nodes of the history.
+type historyNodes struct{ v *View }
 
 func decodeHash(data []byte) (*types.Hash, error) {
 	d := types.NewDecoder("node", data)
@@ -298,39 +294,16 @@ func decodeHash(data []byte) (*types.Hash, error) {
 	return &h, d.Finish()
 }
 
-// Node is the root of the complete subtree over positions [index·2^level, (index+1)·2^level).
-func (t treeNodes) Node(level uint8, index uint64) (types.Hash, error) {
-	h, err := lookup(t.v, "tree", nodeKey(t.space, level, index), decodeHash)
+// Node is the root of the complete subtree over checkpoints [index·2^level, (index+1)·2^level).
+func (t historyNodes) Node(level uint8, index uint64) (types.Hash, error) {
+	h, err := lookup(t.v, "history", nodeKey(stateHistory, level, index), decodeHash)
 	if err == nil && h == nil {
-		err = t.v.s.read(fmt.Sprintf("tree %c", t.space), errMissing)
+		err = t.v.s.read("history", errMissing)
 	}
 	if err != nil {
 		return types.Hash{}, err
 	}
 	return *h, nil
-}
-
-// trieNodes are the nodes of a trie.
-type trieNodes struct {
-	v     *View
-	space byte
-}
-
-func decodeNode(data []byte) (*trie.Node, error) {
-	n, err := trie.DecodeNode(data)
-	return &n, err
-}
-
-// Node is the node in a slot.
-func (t trieNodes) Node(id trie.NodeID) (trie.Node, error) {
-	n, err := lookup(t.v, "trie", key(t.space, id.Encode()), decodeNode)
-	if err == nil && n == nil {
-		err = t.v.s.read(fmt.Sprintf("trie %c slot %s", t.space, id), errMissing)
-	}
-	if err != nil {
-		return trie.Node{}, err
-	}
-	return *n, nil
 }
 
 // Checkpoint is a checkpoint as it is kept.

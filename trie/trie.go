@@ -293,6 +293,9 @@ func walk(r Reader, root types.Hash, path Path) (way []Node, end *Node, err erro
 	if root.IsZero() {
 		return nil, nil, nil
 	}
+	if pages, ok := r.(PageReader); ok {
+		return walkPages(pages, root, path)
+	}
 	n, err := loadRoot(r, root)
 	for err == nil && !n.Leaf() && n.Prefix.covers(path) {
 		way = append(way, n)

@@ -25,7 +25,8 @@ type NodeWrite struct {
 type Result struct {
 	Root    types.Hash
 	Writes  []NodeWrite // children before parents, no slot twice
-	Deletes []NodeID    // slots that hold no node any more, ascending; none is among Writes
+	Pages   []PageWrite // in place of Writes if the Reader is a PageReader; no slot twice
+	Deletes []NodeID    // slots that hold no node (no page) any more, ascending; none is among Writes
 }
 
 // Update applies a batch to a stored trie of this root. The changes may come in any order, and each path
@@ -40,6 +41,9 @@ func Update(r Reader, root types.Hash, changes []Change) (Result, error) {
 		if changes[i].Path == changes[i+1].Path {
 			return Result{}, refuse(RepeatedPath, "%x", changes[i].Path)
 		}
+	}
+	if pages, ok := r.(PageReader); ok {
+		return updatePages(pages, root, changes)
 	}
 	b := batch{r: r, vacated: map[NodeID]bool{}}
 	old := subtree{hash: root, stored: !root.IsZero()}
