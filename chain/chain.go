@@ -36,7 +36,7 @@ import (
 
 // Network is what a chain needs of the network. Its methods return at once.
 type Network interface {
-	// Broadcast sends an own new block to every peer.
+	// Broadcast sends an own new block, or one of a forker's two, to every peer.
 	Broadcast(types.RawBlock)
 	// BroadcastVote sends an own vote for a checkpoint to every peer.
 	BroadcastVote(types.SignedVote)
@@ -83,15 +83,16 @@ type Chain struct {
 	feed    feed    // who watches
 
 	// Owned by the loop.
-	core    *consensus.Core
-	pool    *pool.Pool
-	open    map[types.Hash]*openBlock // accepted, with a payload, not ordered
-	senders map[types.Hash]types.Key  // who delivered a block that consensus has not judged yet
-	runs    []consensus.Run           // newest last
-	syncing bool
-	absent  map[types.Hash]types.Millis // since when blocks are missing, while syncing
-	adrift  bool                        // the clock is too far from the others'
-	clock   types.Millis                // latest that consensus was told
+	core      *consensus.Core
+	pool      *pool.Pool
+	open      map[types.Hash]*openBlock // accepted, with a payload, not ordered
+	senders   map[types.Hash]types.Key  // who delivered a block that consensus has not judged yet
+	runs      []consensus.Run           // newest last
+	denounced map[types.Key]bool        // whose fork was told to all
+	syncing   bool
+	absent    map[types.Hash]types.Millis // since when blocks are missing, while syncing
+	adrift    bool                        // the clock is too far from the others'
+	clock     types.Millis                // latest that consensus was told
 
 	// Owned by the applier.
 	state *ledger.State
@@ -141,7 +142,7 @@ func Open(cfg Config) (*Chain, error) {
 		inbox: make(chan any, 1024), applied: make(chan appliedBatch, 16), decided: make(chan []decidedBlock, 16),
 		quit: make(chan struct{}), failed: make(chan struct{}),
 		open: make(map[types.Hash]*openBlock), senders: make(map[types.Hash]types.Key),
-		where: make(map[types.Hash]*Transaction), adrift: cfg.Adrift,
+		where: make(map[types.Hash]*Transaction), denounced: make(map[types.Key]bool), adrift: cfg.Adrift,
 	}
 	c.checker.init(c.id, c.params)
 	c.votes.init(c)
@@ -403,6 +404,7 @@ func (c *Chain) report(r consensus.Ready) {
 	for _, f := range r.Forks {
 		c.log.Warn("a peer has forked its line", "peer", f.A.Author, "height", f.A.Height,
 			"block", f.A.ID(c.id), "twin", f.B.ID(c.id))
+		c.denounce(f)
 		for id, o := range c.open {
 			if o.author == f.A.Author {
 				c.pool.Release(id, transactionIDs(o.txs), c.cfg.Now())
@@ -417,6 +419,20 @@ func (c *Chain) report(r consensus.Ready) {
 		delete(c.senders, x.ID)
 		delete(c.open, x.ID)
 		c.checker.release(x.ID)
+	}
+}
+
+// denounce sends both blocks of an author's first fork to all peers: nobody names the second any
+// more, so they might not come to know it.
+func (c *Chain) denounce(f consensus.Fork) {
+	if c.denounced[f.A.Author] {
+		return
+	}
+	c.denounced[f.A.Author] = true
+	for _, b := range []*types.Block{f.A, f.B} {
+		if raw, ok, err := c.Block(b.ID(c.id)); err == nil && ok {
+			c.cfg.Network.Broadcast(raw)
+		}
 	}
 }
 
