@@ -77,32 +77,38 @@ type batch struct {
 func newBatch(checks []Check) *batch {
 	n := len(checks)
 	scalars := make([]field.Scalar, 3*n)
-	b := &batch{
-		nonces:  make([]field.Point, 0, n),
-		weights: scalars[:n], bases: scalars[n : 2*n], times: scalars[2*n:],
-		owner: make([]int, n), keys: make([]field.Point, 0, n),
-	}
+	b := &batch{weights: scalars[:n], bases: scalars[n : 2*n], times: scalars[2*n:], owner: make([]int, n)}
 	weigh(checks, b.weights)
+	rs, xs := make([]field.Element, 0, n), make([]field.Element, 0, n) // of nonces and keys
 	known := make(map[types.Key]int, n)
 	for i := range checks {
 		c := &checks[i]
-		var k claim
 		at, ok := known[c.Key]
-		if ok {
-			k.key = b.keys[at]
+		if !ok {
+			at = len(xs)
+			var x field.Element
+			if !x.SetBytes((*[32]byte)(&c.Key)) {
+				break
+			}
+			known[c.Key], xs = at, append(xs, x)
 		}
-		var nonce field.Point
-		if k.parse(&c.Key, c.Msg[:], &c.Sig) != nil || !nonce.Lift(&k.r, false) {
+		var k claim
+		if k.parse(&c.Key, c.Msg[:], &c.Sig) != nil {
 			break
 		}
-		if !ok {
-			at = len(b.keys)
-			known[c.Key] = at
-			b.keys = append(b.keys, k.key)
-		}
-		b.nonces, b.owner[i] = append(b.nonces, nonce), at
+		rs, b.owner[i] = append(rs, k.r), at
 		b.bases[i].Mul(&b.weights[i], &k.s)
 		b.times[i].Mul(&b.weights[i], &k.e)
+	}
+	points := make([]field.Point, len(rs)+len(xs))
+	b.nonces, b.keys = points[:len(rs)], points[len(rs):]
+	field.LiftAll(b.nonces, rs)
+	field.LiftAll(b.keys, xs)
+	for i := range b.nonces {
+		if b.nonces[i].IsInfinity() || b.keys[b.owner[i]].IsInfinity() {
+			b.nonces = b.nonces[:i]
+			break
+		}
 	}
 	return b
 }

@@ -56,6 +56,12 @@ func BenchmarkGroup(b *testing.B) {
 	bench(b, "Double", func() { j.double() })
 	bench(b, "AddMixed", func() { j.add(&p) })
 	bench(b, "Lift", func() { p.Lift(&p.X, false) })
+	xs, lifted := make([]Element, 100), make([]Point, 100)
+	for i := range xs {
+		p := r.point()
+		xs[i] = p.X
+	}
+	bench(b, "LiftAll100", func() { LiftAll(lifted, xs) })
 	const n = 1 << 10
 	points := make([]Point, 2*n)
 	for i := range points {

@@ -10,7 +10,7 @@
 //	adder.go     many affine additions by one inversion
 //
 // Code for a processor's vectors has its place behind adder.flush, where a long Combine
-// spends its time, and behind Lift, of several points at once.
+// spends its time, and behind LiftAll.
 package field
 
 import (
@@ -281,12 +281,36 @@ func (z *Element) squares(x *Element, n int) {
 	z[0], z[1], z[2], z[3] = x0, x1, x2, x3
 }
 
+// lanes are elements that go the same way. The squares of one wait for each other; those of
+// four overlap in the processor, and take a sixth less.
+type lanes [4]Element
+
+// squares sets the first used lanes of z to x squared n times over.
+func (z *lanes) squares(x *lanes, n, used int) {
+	if used == 1 {
+		z[0].squares(&x[0], n)
+		return
+	}
+	*z = *x
+	for range n {
+		for i := range used {
+			z[i].squares(&z[i], 1)
+		}
+	}
+}
+
+func (z *lanes) mul(x, y *lanes, used int) {
+	for i := range used {
+		z[i].Mul(&x[i], &y[i])
+	}
+}
+
 // power is what inverse and root share: x to 2² − 1, 2²² − 1 and 2²²³ − 1.
-func (x *Element) power() (e2, e22, e223 Element) {
+func (x *lanes) power(used int) (e2, e22, e223 lanes) {
 	// then makes x^(2^(a+b) − 1) of x^(2^a − 1) and x^(2^b − 1).
-	then := func(ea *Element, b int, eb *Element) (z Element) {
-		z.squares(ea, b)
-		z.Mul(&z, eb)
+	then := func(ea *lanes, b int, eb *lanes) (z lanes) {
+		z.squares(ea, b, used)
+		z.mul(&z, eb, used)
 		return z
 	}
 	e2 = then(x, 1, x)
@@ -304,28 +328,39 @@ func (x *Element) power() (e2, e22, e223 Element) {
 
 // slowInverse is Inverse by x^(p−2).
 func (z *Element) slowInverse(x *Element) {
-	a := *x
-	e2, e22, t := a.power()
-	t.squares(&t, 23)
-	t.Mul(&t, &e22)
-	t.squares(&t, 5)
-	t.Mul(&t, &a)
-	t.squares(&t, 3)
-	t.Mul(&t, &e2)
-	t.squares(&t, 2)
-	z.Mul(&t, &a)
+	a := lanes{*x}
+	e2, e22, t := a.power(1)
+	t.squares(&t, 23, 1)
+	t.mul(&t, &e22, 1)
+	t.squares(&t, 5, 1)
+	t.mul(&t, &a, 1)
+	t.squares(&t, 3, 1)
+	t.mul(&t, &e2, 1)
+	t.squares(&t, 2, 1)
+	z.Mul(&t[0], &a[0])
 }
 
-// Sqrt sets z to a root of x, x^((p+1)/4). False if x has none; z is then a root of −x.
+// roots sets z to x^((p+1)/4): to a root of each x that has one, else to a root of −x.
+func (z *lanes) roots(x *lanes, used int) {
+	e2, e22, t := x.power(used)
+	t.squares(&t, 23, used)
+	t.mul(&t, &e22, used)
+	t.squares(&t, 6, used)
+	t.mul(&t, &e2, used)
+	z.squares(&t, 2, used)
+}
+
+// Sqrt sets z to a root of x. False if x has none; z is then a root of −x.
 func (z *Element) Sqrt(x *Element) bool {
-	a := *x
-	e2, e22, t := a.power()
-	t.squares(&t, 23)
-	t.Mul(&t, &e22)
-	t.squares(&t, 6)
-	t.Mul(&t, &e2)
-	t.squares(&t, 2)
-	*z = t
-	t.Square(&t)
-	return t.Equal(&a)
+	a := lanes{*x}
+	var r lanes
+	r.roots(&a, 1)
+	*z = r[0]
+	return z.isRootOf(&a[0])
+}
+
+func (z *Element) isRootOf(x *Element) bool {
+	var t Element
+	t.Square(z)
+	return t.Equal(x)
 }

@@ -106,6 +106,22 @@ func TestLift(t *testing.T) {
 	}
 }
 
+func TestLiftAll(t *testing.T) {
+	r := newSource("lift all")
+	for n := range 14 {
+		xs, points := make([]Element, n), make([]Point, n)
+		for i := range xs {
+			xs[i], points[i] = r.limbs(), r.point()
+		}
+		LiftAll(points, xs)
+		for i := range xs {
+			var want Point
+			want.Lift(&xs[i], false)
+			samePoint(t, "lifted with others", points[i], want.big())
+		}
+	}
+}
+
 // jacobian is p with a z.
 func jacobian(p Point, z Element) (j Jacobian) {
 	if p.IsInfinity() {

@@ -53,6 +53,30 @@ func (p *Point) Lift(x *Element, odd bool) bool {
 	return true
 }
 
+// LiftAll sets each point to the one with this x and an even y, or to infinity if there is none.
+// It takes a sixth less than as many Lifts.
+func LiftAll(points []Point, xs []Element) {
+	var squares, roots lanes
+	for len(xs) > 0 {
+		n := min(len(xs), len(squares))
+		for i := range n {
+			squares[i] = squareOfY(&xs[i])
+		}
+		roots.roots(&squares, n)
+		for i := range n {
+			if !roots[i].isRootOf(&squares[i]) {
+				points[i] = Point{}
+				continue
+			}
+			points[i] = Point{xs[i], roots[i]}
+			if roots[i].IsOdd() {
+				points[i].Y.Neg(&roots[i])
+			}
+		}
+		points, xs = points[n:], xs[n:]
+	}
+}
+
 // Jacobian is the point (X/Z², Y/Z³); with a Z of zero, as in the zero value, the one at
 // infinity.
 type Jacobian struct{ X, Y, Z Element }
