@@ -110,8 +110,8 @@ func (n *node) step(events ...consensus.Event) {
 func (n *node) pump() bool {
 	r := n.core.Ready()
 	n.core.Advance()
-	n.w.check.ready(n, &r)
 	n.staged.accepted = append(n.staged.accepted, r.Accepted...)
+	n.w.check.ready(n, &r)
 	n.staged.decided = append(n.staged.decided, r.Decided...)
 	if r.Floor != 0 && n.lower(r.Floor) {
 		return true
