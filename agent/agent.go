@@ -2,8 +2,9 @@
 // checkpoint and status calls (api/charter/v1) over a Chain, within limits.
 //
 // It decides nothing and keeps nothing: what it is told by the chain it tells on, and what a
-// wallet should believe comes with proof bytes that the chain made. It opens no socket; the
-// assembly mounts its handler where it wants to.
+// wallet should believe comes with proof bytes that the chain made. Besides it serves the history
+// as a public log in the form that standard tools read (spec/log.md). It opens no socket; the
+// assembly mounts its handlers where it wants to.
 //
 //	          one channel                bounded queue each
 //	Chain ──► Updates ──► hub ──┬──► watch of a wallet ──► stream

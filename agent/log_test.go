@@ -253,6 +253,29 @@ func TestPublicLogRefuses(t *testing.T) {
 	}
 }
 
+// The log is within the agent's limits, and in its metrics.
+func TestPublicLogLimits(t *testing.T) {
+	s := serve(t, func(l *Limits) { l.Requests, l.Burst = 1e-3, 2 })
+	s.grow(t, 3)
+	resp, err := s.http.Head(s.url + "/log/checkpoint")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || resp.ContentLength < 100 || resp.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
+		t.Errorf("HEAD: %s, %v", resp.Status, resp.Header)
+	}
+	get := s.read(t)
+	for i, want := range []int{200, 429} {
+		if body, status := get("/log/tile/0/000.p/3"); status != want {
+			t.Errorf("request %d: %d %s, want %d", i+2, status, body, want)
+		}
+	}
+	if m := gather(t, s.agent); m[`charter_agent_answers_total log ok`] != 2 {
+		t.Errorf("metrics: %v", m)
+	}
+}
+
 // The log key hangs on the peer's key and the chain, and on nothing else.
 func TestLogKey(t *testing.T) {
 	w, key := newWorld(), logSecret(t)
