@@ -85,3 +85,29 @@ func FuzzVerifyFile(f *testing.F) {
 		}
 	})
 }
+
+// FuzzVerify: bytes that are accepted in place of a true proof, as its reader would check it, say nothing that is
+// not so; of the kinds that leave nothing open, they are a true proof.
+func FuzzVerify(f *testing.F) {
+	s := newScene(f)
+	all, original := s.specimens(s), map[string]bool{}
+	for _, sp := range all {
+		original[string(sp.bytes)] = true
+		f.Add(sp.bytes)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := Decode(data)
+		if err != nil {
+			return
+		}
+		for _, sp := range all {
+			if sp.kind != p.kind() {
+				continue
+			}
+			lie, err := sp.accept(p)
+			if err == nil && (lie != "" || sp.kind != kindFile && sp.kind != kindAdvance && !original[string(data)]) {
+				t.Fatalf("accepted as %s, and says %q", sp.name, lie)
+			}
+		}
+	})
+}
