@@ -254,7 +254,31 @@ export function units(text) {
 
 export const shares = (v) => `${v / 10n ** 8n}.${String(v % 10n ** 8n).padStart(8, '0')}`.replace(/\.?0+$/, '');
 
-// genesis reads the JSON file of a genesis: its bytes, chain id and first snapshot.
+const genesisFields = {
+  '': ['network', 'time_ms', 'params', 'peers', 'outputs'],
+  params: ['snapshot_lag', 'snapshot_period', 'run_length', 'run_tail', 'wait_leader_ms', 'wait_quorum_ms', 'wait_idle_ms', 'checkpoint_every', 'sample', 'max_forked', 'min_fee_per_byte'],
+  peers: ['peer', 'name', 'address', 'reward'],
+  outputs: ['value', 'lock', 'host'],
+};
+
+// parseGenesis reads the text of a genesis file, and refuses fields that are unknown, missing or there twice.
+export function parseGenesis(text) {
+  const g = JSON.parse(text), names = [...text.matchAll(/"((?:[^"\\]|\\.)*)"(\s*:)?/g)].filter((m) => m[2]);
+  let fields = 0;
+  const want = (v, part) => {
+    const missing = genesisFields[part].filter((k) => !Object.hasOwn(v, k)), unknown = Object.keys(v).filter((k) => !genesisFields[part].includes(k));
+    if (missing.length || unknown.length) throw new Error(`genesis: ${part || 'file'}: fields missing: ${missing}; unknown: ${unknown}`);
+    fields += genesisFields[part].length;
+  };
+  want(g, '');
+  want(g.params, 'params');
+  for (const x of g.peers) want(x, 'peers');
+  for (const x of g.outputs) want(x, 'outputs');
+  if (names.length !== fields) throw new Error('genesis: a field is there twice');
+  return g;
+}
+
+// genesis is what a genesis stands for: its bytes, chain id and first snapshot.
 export function genesis(g) {
   const parts = [], p = g.params;
   const u = (width, v) => { const b = Buffer.alloc(8); b.writeBigUInt64BE(BigInt(v)); parts.push(b.subarray(8 - width)); };

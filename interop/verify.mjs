@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import * as bip340 from './bip340.mjs';
 import * as draw from './draw.mjs';
-import { DecodeError, H, Time, U64, decode, genesis, hex, leaf, none, checkpoint, reasons, shares, types, u64, unhex, units } from './encoding.mjs';
+import { DecodeError, H, Time, U64, decode, genesis, hex, leaf, none, checkpoint, parseGenesis, reasons, shares, types, u64, unhex, units } from './encoding.mjs';
 import { Refusal, idOf, read, sameJSON, trust, verify, verifyFile } from './proofs.mjs';
 import * as trees from './trees.mjs';
 
@@ -216,7 +216,7 @@ function checkVectors() {
 // checkFile verifies a proof file, and says what it proves.
 function checkFile(file, genesisFile, document) {
   try {
-    const g = genesis(JSON.parse(readFileSync(genesisFile)));
+    const g = genesis(parseGenesis(readFileSync(genesisFile, 'utf8')));
     const p = read(readFileSync(file));
     if (p.kind !== 'file') throw new Refusal('malformed', 'bytes', `a proof of kind ${p.kind}`);
     const asked = document && hex(bip340.sha256(readFileSync(document)));

@@ -120,6 +120,8 @@ func TestFiles(t *testing.T) {
 	}
 	genesis := write("genesis.json", v.Genesis)
 	other := write("other.json", []byte(strings.Replace(string(v.Genesis), `"test"`, `"other"`, 1)))
+	twice := write("twice.json", []byte(strings.Replace(string(v.Genesis), `"time_ms"`, `"network": "test", "time_ms"`, 1)))
+	unknown := write("unknown.json", []byte(strings.Replace(string(v.Genesis), `"time_ms"`, `"more": 1, "time_ms"`, 1)))
 	document, right := write("document", []byte("an unknown document")), write("right", []byte("a document"))
 	type row struct {
 		args   []string
@@ -145,6 +147,8 @@ func TestFiles(t *testing.T) {
 		}
 		if files == 1 {
 			maps.Copy(rows, map[string]row{
+				"a field twice":    {[]string{file, twice}, 1, "twice"},
+				"unknown field":    {[]string{file, unknown}, 1, "unknown"},
 				"other genesis":    {[]string{file, other}, 1, "wrong chain"},
 				"other document":   {[]string{file, genesis, document}, 1, "wrong document"},
 				"damaged":          {[]string{damaged, genesis}, 1, "damaged.charter"},
