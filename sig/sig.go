@@ -182,17 +182,13 @@ func liftX(x []byte, odd bool, p *secp.JacobianPoint) bool {
 	return true
 }
 
-func infinite(p *secp.JacobianPoint) bool {
-	return p.Z.IsZero() || p.X.IsZero() && p.Y.IsZero()
-}
-
 // Sign is the BIP-340 signature of priv over msg with auxiliary randomness zero, so that
 // it is the same each time.
 //
 // Before it is given out it is verified, as BIP-340 recommends. That makes signing about
-// twice as slow, by some 35 µs, and is worth it: nonces are deterministic,
-// so a signature spoilt by a flipped bit, beside the right one over the same message, tells
-// the key. A fault found panics.
+// twice as slow, by some 35 µs, and is worth it: nonces are deterministic, so a signature
+// spoilt by a flipped bit, beside the right one over the same message, tells the key. A fault
+// found panics.
 func Sign(priv PrivateKey, msg types.Hash) types.Signature {
 	return sign(&priv, [32]byte{}, msg[:])
 }

@@ -5,6 +5,7 @@ import (
 
 	secp "github.com/decred/dcrd/dcrec/secp256k1/v4"
 
+	"charter/sig/internal/field"
 	"charter/types"
 )
 
@@ -105,24 +106,33 @@ func proveEqual(a *secp.ModNScalar, A, B, C, G *secp.JacobianPoint, aux [32]byte
 
 // verifyEqual checks a proof of proveEqual (BIP-374, "DLEQ Proof Verification").
 func verifyEqual(A, B, C, G *secp.JacobianPoint, es [64]byte, msg []byte) bool {
-	var e, s secp.ModNScalar
-	if s.SetByteSlice(es[32:]) {
+	var s, minusE field.Scalar
+	if !s.SetBytes((*[32]byte)(es[32:])) {
 		return false
 	}
-	e.SetByteSlice(es[:32])
-	e.Negate()
+	minusE.SetBytes((*[32]byte)(es[:32]))
+	minusE.Neg(&minusE)
 	// commitment sets r to s·base − e·image.
 	commitment := func(base, image, r *secp.JacobianPoint) bool {
-		var sb, ei secp.JacobianPoint
-		multiply(&s, base, &sb)
-		secp.ScalarMultNonConst(&e, image, &ei)
-		secp.AddNonConst(&sb, &ei, r)
-		r.ToAffine()
-		return !infinite(r)
+		points, scalars := [2]field.Point{public(image), public(base)}, [2]field.Scalar{minusE, s}
+		sum := field.Combine(&field.Scalar{}, points[:], scalars[:])
+		p := sum.Affine()
+		x, y := p.X.Bytes(), p.Y.Bytes()
+		r.X.SetBytes(&x)
+		r.Y.SetBytes(&y)
+		r.Z.SetInt(1)
+		return !p.IsInfinity()
 	}
 	var r1, r2 secp.JacobianPoint
 	return commitment(G, A, &r1) && commitment(B, C, &r2) &&
 		challengeEqual(A, B, C, G, &r1, &r2, msg) == types.Hash(es[:32])
+}
+
+// public is an affine point as what only verifies takes it.
+func public(p *secp.JacobianPoint) (q field.Point) {
+	q.X.SetBytes(p.X.Bytes())
+	q.Y.SetBytes(p.Y.Bytes())
+	return q
 }
 
 func challengeEqual(A, B, C, G, r1, r2 *secp.JacobianPoint, msg []byte) types.Hash {

@@ -17,9 +17,9 @@ type addition struct {
 	denominator, before Element
 }
 
-// maxQueue is how many additions share an inversion at most: it costs as much as 50 of
-// them, and a longer queue leaves the processor's first cache.
-const maxQueue = 512
+// maxQueue is how many additions share an inversion at most: it costs as much as 20 of them,
+// and a longer queue leaves the processor's first cache.
+const maxQueue = 256
 
 func newAdder(points []Point) *adder {
 	return &adder{points: points, queue: make([]addition, 0, min(maxQueue, len(points)/2+1)), product: Element{1}}

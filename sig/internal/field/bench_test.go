@@ -82,7 +82,7 @@ func BenchmarkGroup(b *testing.B) {
 
 func BenchmarkCombine(b *testing.B) {
 	r := newSource("bench")
-	for _, n := range []int{1, 2, 4, 8, 16, 24, 32, 40, 48, 64, 512, 2048} {
+	for _, n := range []int{1, 2, 4, 8, 16, 24, 32, 40, 48, 64, 128, 512, 2048} {
 		g := r.scalar()
 		points, scalars := make([]Point, n), make([]Scalar, n)
 		for i := range points {

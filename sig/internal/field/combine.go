@@ -138,7 +138,7 @@ func pippenger(g *Scalar, points []Point, scalars []Scalar) (sum Jacobian) {
 }
 
 // maxSorted is how many terms pippenger sorts at a time, if one window has no more.
-const maxSorted = 4096
+const maxSorted = 1024
 
 // halve gives the terms of the sum with scalars below 2¹²⁸.
 func halve(g *Scalar, points []Point, scalars []Scalar) (terms []Point, halves []half) {
