@@ -239,6 +239,7 @@ func collect(v reflect.Value, lists *[]reflect.Value) {
 // out what its reader does not need (an output, a last step; the votes on the way to a pin), and says nothing that is not so. Their number is
 // CHARTER_MUTATIONS, else 200,000 (20,000 in a short run); the seed is CHARTER_SEED, else 1.
 func TestMutations(t *testing.T) {
+	t.Parallel()
 	count, seed := setting(t, "CHARTER_MUTATIONS", 200_000), uint64(setting(t, "CHARTER_SEED", 1))
 	if testing.Short() {
 		count = min(count, 20_000)
