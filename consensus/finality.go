@@ -45,7 +45,7 @@ func (c *Core) decide(g *view, d *decision) *decision {
 func (c *Core) settled(g *view, d *decision) *decision {
 	c.short = false
 	if d = c.decide(g, d); c.short {
-		g.floor = min(g.floor, c.floor-min(Window, c.floor))
+		g.floor = min(g.floor, c.floor-1)
 		return nil
 	}
 	return d
