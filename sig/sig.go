@@ -30,8 +30,8 @@
 // multiplication whose table look-ups and branches depend on the scalar. Somebody who
 // shares the processor's caches with a signer may learn of its keys; how long a whole
 // signature takes depends on them too, if weakly. Keep signers on machines of their own.
-// Verification and hashing to the curve are of public values and take no care at all: they
-// go through internal/field, which no secret may enter.
+// Verification and hashing to the curve are of public values and take no care at all. What
+// is in internal/field only verifies: no secret may enter it.
 package sig
 
 import (
