@@ -112,7 +112,6 @@ type payer struct {
 	coin   types.Input
 	id     types.Hash
 	began  time.Time
-	count  uint64
 }
 
 func (b *bench) run(ctx context.Context) (err error) {
