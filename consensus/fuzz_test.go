@@ -1,7 +1,6 @@
 package consensus
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -237,7 +236,7 @@ func TestBabble(t *testing.T) {
 		decided, height = max(decided, c.Decided()), max(height, c.Height())
 	}
 	if decided < 3 || height < 10 {
-		t.Error(fmt.Sprintf("decided %d, height %d: the garbage is too bad", decided, height))
+		t.Errorf("decided %d, height %d: the garbage is too bad", decided, height)
 	}
 	t.Logf("decided %d, height %d", decided, height)
 }

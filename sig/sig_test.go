@@ -180,6 +180,7 @@ func TestRedacted(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "key", k, "held", struct{ K PrivateKey }{k})
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "key", k, "held", struct{ K PrivateKey }{k})
+	//lint:ignore SA9005 that nothing of it is marshalled is the point
 	asJSON, _ := json.Marshal(k)
 	all := fmt.Sprintf("%v %+v %#v %s %x %d %q %v %+v %v %s", k, k, k, k, k, k, k, &k, struct{ K PrivateKey }{k}, []PrivateKey{k}, log.String()) + string(asJSON)
 	for _, form := range []string{hex.EncodeToString(secret[:]), fmt.Sprint(secret[:]), fmt.Sprint(secret[:8]), "PrivateKey{"} {

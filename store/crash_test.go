@@ -38,7 +38,6 @@ type life struct {
 	states  [][]byte           // after each height, encoded
 	needs   []int              // how many blocks there were when each height was applied
 	batches []*ledger.Batch    // by height; nil for genesis
-	own     Block
 }
 
 func newLife(seed uint64) *life {

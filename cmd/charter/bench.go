@@ -365,11 +365,10 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // usage is what the peers have used up.
 type usage struct {
-	cpu     float64 // seconds, of all peers
-	rss     int64   // bytes, of the largest
-	disk    int64   // bytes, of all
-	height  uint64  // final
-	outputs uint64
+	cpu    float64 // seconds, of all peers
+	rss    int64   // bytes, of the largest
+	disk   int64   // bytes, of all
+	height uint64  // final
 }
 
 func (b *bench) usage(ctx context.Context) (u usage, err error) {

@@ -91,13 +91,6 @@ func (p Point) big() *bigPoint {
 	return &bigPoint{mod(toBig(p.X), bigP), mod(toBig(p.Y), bigP)}
 }
 
-func (p *bigPoint) point() Point {
-	if p == nil {
-		return Point{}
-	}
-	return Point{fromBig(p.x), fromBig(p.y)}
-}
-
 func samePoint(t *testing.T, what string, have Point, want *bigPoint) {
 	t.Helper()
 	h := have.big()
