@@ -1,13 +1,16 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"charter/ledger"
+	"charter/trie"
 	"charter/types"
 )
 
@@ -199,4 +202,120 @@ func size(b *testing.B, dir string) (total int64) {
 		return err
 	}))
 	return total
+}
+
+// cpu is the processor time that the process has used.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// rich starts a store with so many outputs, each under a lock of its own.
+func (w *world) rich(b *testing.B, s *Store, outputs int) {
+	w.start(b, s)
+	w.coins = nil
+	for len(w.coins) < outputs {
+		bt := s.Begin()
+		state := *bt.State()
+		c := &ledger.Changes{Anchor: w.chain, Time: w.time, First: state.Outputs, Unspent: state.Unspent}
+		for i := range min(20_000, outputs-len(w.coins)) {
+			out := types.Output{Value: 1e9, Host: w.keys[w.rng.IntN(4)]}
+			w.rngFill(out.Lock[:])
+			in := types.Input{Position: c.First + uint64(i), Source: w.chain, Index: uint32(i), Output: out}
+			c.Created = append(c.Created, types.OutputState{Output: out, Source: in.Source, Index: in.Index, BornTime: w.time})
+			c.Keys = append(c.Keys, types.KeyEvent{Position: in.Position, Transaction: in.Source, Index: in.Index, Output: out, Time: w.time})
+			c.Unspent += out.Value
+			w.coins = append(w.coins, in)
+		}
+		state.Supply = c.Unspent
+		peers := must(bt.Peers())
+		for i := range peers {
+			peers[i].Shares = c.Unspent
+		}
+		c.Peers = peers
+		change(b, bt, &state, c)
+		check(b, bt.Commit())
+	}
+	w.rng.Shuffle(len(w.coins), func(i, j int) { w.coins[i], w.coins[j] = w.coins[j], w.coins[i] })
+}
+
+func compact(b *testing.B, s *Store) uint64 {
+	check(b, s.state.db.Flush())
+	check(b, s.state.db.Compact(b.Context(), []byte{0}, []byte{255}, false))
+	total := s.state.db.Metrics().Total() // of the tables: the engine's log is bounded
+	return uint64(total.AggregateSize())
+}
+
+// BenchmarkPayments is heights of 1,000 payments, each to two new locks, of outputs taken at random from
+// those there are: apply, trees, and the store's batch. (Wide of the caches, if they are so many.)
+func BenchmarkPayments(b *testing.B) {
+	for _, outputs := range []int{1e5, 1e6} {
+		b.Run(fmt.Sprintf("outputs=%d", outputs), func(b *testing.B) {
+			w := newWorld(1, 4)
+			s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"))
+			w.rich(b, s, outputs)
+			before := compact(b, s)
+			h, busy := uint64(0), time.Duration(0)
+			for b.Loop() {
+				h++
+				b.StopTimer()
+				batch := w.plain(h, 1000)
+				at := cpu()
+				b.StartTimer()
+				w.apply(b, s, h, batch)
+				busy += cpu() - at
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(h)/1000, "us/tx")
+			b.ReportMetric(float64(busy.Microseconds())/float64(h)/1000, "cpu-us/tx")
+			b.ReportMetric(float64(compact(b, s)-before)/float64(h)/1000, "B/tx")
+		})
+	}
+}
+
+// BenchmarkKeysTree is batches of 10,000 new values and 10,000 new paths on a keys tree of 10⁶, each durable
+// when it ends.
+func BenchmarkKeysTree(b *testing.B) {
+	w := newWorld(1, 4)
+	s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"))
+	var root types.Hash
+	var paths []trie.Path
+	var busy time.Duration
+	write := func(updates, inserts int) {
+		var changes []trie.Change
+		for _, at := range w.rng.Perm(len(paths))[:updates] {
+			changes = append(changes, trie.Change{Path: paths[at], Value: types.Hash{1, 3: byte(w.rng.Uint32()), 4: byte(w.rng.Uint32())}})
+		}
+		for range inserts {
+			var p trie.Path
+			w.rngFill(p[:])
+			paths = append(paths, p)
+			changes = append(changes, trie.Change{Path: p, Value: types.Hash{2}})
+		}
+		b.StartTimer()
+		at := cpu()
+		bt := s.Begin()
+		res, err := trie.Update(bt.Trees().Keys, root, changes)
+		check(b, err)
+		bt.trees.keys.add(&res)
+		check(b, errors.Join(bt.trees.write(bt), bt.trees.close()))
+		check(b, s.state.commit(bt.b, true))
+		bt.trees.keep()
+		root = res.Root
+		busy += cpu() - at
+	}
+	for len(paths) < 1e6 {
+		write(0, 50_000)
+	}
+	n := 0
+	busy = 0
+	for b.Loop() {
+		n++
+		b.StopTimer()
+		write(10_000, 10_000)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n)/20_000, "ns/operation")
+	b.ReportMetric(float64(busy.Nanoseconds())/float64(n)/20_000, "cpu-ns/operation")
 }

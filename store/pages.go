@@ -1,12 +1,16 @@
 package store
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 
 	"charter/forest"
 	"charter/ledger"
 	"charter/trie"
 	"charter/types"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // The trees are kept in pages. A Batch has the pages that it changed, and writes each once, when it is
@@ -71,6 +75,37 @@ func newCaches(limit int64) caches {
 	}
 }
 
+// seeker reads the keys of one space of the state, as it is when it first reads. For many keys in
+// about ascending order it does with a fraction of the work of as many gets.
+type seeker struct {
+	db    *pebble.DB
+	space byte
+	it    *pebble.Iterator
+}
+
+// get is the value of a key, good until the next is asked for, or nil.
+func (s *seeker) get(key []byte) ([]byte, error) {
+	if s.it == nil {
+		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{s.space}, UpperBound: []byte{s.space + 1}})
+		if err != nil {
+			return nil, err
+		}
+		s.it = it
+	}
+	if !s.it.SeekGE(key) || !bytes.Equal(s.it.Key(), key) {
+		return nil, s.it.Error()
+	}
+	return s.it.ValueAndErr()
+}
+
+func (s *seeker) close() (err error) {
+	if s.it != nil {
+		err = s.it.Close()
+		s.it = nil
+	}
+	return err
+}
+
 // trieNodes is a stored trie. It is a trie.PageReader.
 type trieNodes struct {
 	v     *View
@@ -79,11 +114,23 @@ type trieNodes struct {
 
 // Page is the page of a slot.
 func (t trieNodes) Page(slot trie.NodeID) (*trie.Page, error) {
-	p, err := lookup(t.v, "trie", key(t.space, slot.Encode()), func(data []byte) (*trie.Page, error) { return trie.DecodePage(slot, data) })
-	if err == nil && p == nil {
-		err = t.v.s.read(fmt.Sprintf("trie %c page %s", t.space, slot), errMissing)
+	data, err := get(t.v.r, t.key(slot))
+	return t.decode(slot, data, err)
+}
+
+func (t trieNodes) key(slot trie.NodeID) []byte { return key(t.space, slot.Encode()) }
+
+func (t trieNodes) decode(slot trie.NodeID, data []byte, err error) (p *trie.Page, _ error) {
+	if err == nil && data == nil {
+		err = errMissing
 	}
-	return p, err
+	if err == nil {
+		p, err = trie.DecodePage(slot, data)
+	}
+	if err != nil {
+		return nil, t.v.s.read(fmt.Sprintf("trie %c page %s", t.space, slot), err)
+	}
+	return p, nil
 }
 
 // Node is the node in a slot.
@@ -98,6 +145,7 @@ func (t trieNodes) Node(slot trie.NodeID) (trie.Node, error) {
 // batchTrie is a trie as it is in a Batch.
 type batchTrie struct {
 	trieNodes
+	below   seeker
 	cache   *pageCache[trie.NodeID, *trie.Page]
 	changed map[trie.NodeID]*trie.Page // nil: the page is gone
 }
@@ -109,7 +157,8 @@ func (t *batchTrie) Page(slot trie.NodeID) (*trie.Page, error) {
 	if p, ok := t.cache.get(slot); ok {
 		return p, nil
 	}
-	p, err := t.trieNodes.Page(slot)
+	data, err := t.below.get(t.key(slot))
+	p, err := t.decode(slot, data, err)
 	if err == nil {
 		t.cache.put(slot, p)
 	}
@@ -128,7 +177,7 @@ func (t *batchTrie) add(r *trie.Result) {
 // write puts the changed pages into the engine's batch.
 func (t *batchTrie) write(b *Batch) error {
 	for slot, p := range t.changed {
-		k := key(t.space, slot.Encode())
+		k := t.key(slot)
 		var err error
 		if p == nil {
 			err = b.b.Delete(k, nil)
@@ -184,6 +233,7 @@ func (t outputNodes) in(p *forest.Page, level uint8, index uint64) (types.Hash, 
 // batchOutputs is the tree of outputs as it is in a Batch.
 type batchOutputs struct {
 	outputNodes
+	below   seeker
 	cache   *pageCache[forest.PageID, *forest.Page]
 	changed map[forest.PageID]*forest.Page
 	lastID  forest.PageID // read last: the next node is often in the same page
@@ -191,13 +241,20 @@ type batchOutputs struct {
 }
 
 // page is the page, nil if there is none.
-func (t *batchOutputs) page(id forest.PageID) (p *forest.Page, err error) {
+func (t *batchOutputs) page(id forest.PageID) (p *forest.Page, _ error) {
 	if t.last != nil && t.lastID == id {
 		return t.last, nil
 	}
 	if p = t.changed[id]; p == nil {
 		if p, _ = t.cache.get(id); p == nil {
-			if p, err = t.outputNodes.page(id); p != nil {
+			data, err := t.below.get(outputsKey(id))
+			if err == nil && data != nil {
+				p, err = forest.DecodePage(data)
+			}
+			if err != nil {
+				return nil, t.v.s.read("tree of outputs", err)
+			}
+			if p != nil {
 				t.cache.put(id, p)
 			}
 		}
@@ -205,7 +262,7 @@ func (t *batchOutputs) page(id forest.PageID) (p *forest.Page, err error) {
 	if p != nil {
 		t.last, t.lastID = p, id
 	}
-	return p, err
+	return p, nil
 }
 
 func (t *batchOutputs) Node(level uint8, index uint64) (types.Hash, error) {
@@ -258,14 +315,19 @@ type batchTrees struct {
 }
 
 // newBatchTrees reads what a batch did not change from the state below it.
-func newBatchTrees(below *View, c *caches) *batchTrees {
+func newBatchTrees(below *View, e *engine, c *caches) *batchTrees {
 	pages := func(space byte, cache *pageCache[trie.NodeID, *trie.Page]) batchTrie {
-		return batchTrie{trieNodes{below, space}, cache, map[trie.NodeID]*trie.Page{}}
+		return batchTrie{trieNodes{below, space}, seeker{db: e.db, space: space}, cache, map[trie.NodeID]*trie.Page{}}
 	}
 	return &batchTrees{
-		outputs: batchOutputs{outputNodes: outputNodes{below}, cache: c.outputs, changed: map[forest.PageID]*forest.Page{}},
+		outputs: batchOutputs{outputNodes: outputNodes{below}, below: seeker{db: e.db, space: stateForest}, cache: c.outputs, changed: map[forest.PageID]*forest.Page{}},
 		keys:    pages(stateKeys, c.keys), names: pages(stateNames, c.names), peers: pages(statePeers, c.peers),
 	}
+}
+
+// close lets go of the state below.
+func (t *batchTrees) close() error {
+	return errors.Join(t.outputs.below.close(), t.keys.below.close(), t.names.below.close(), t.peers.below.close())
 }
 
 func (t *batchTrees) add(w *ledger.Writes) error {

@@ -7,6 +7,7 @@ import (
 
 	"charter/ledger"
 	"charter/tlog"
+	"charter/trie"
 	"charter/types"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -141,7 +142,7 @@ func (s *Store) Begin() *Batch {
 	defer s.state.mu.RUnlock()
 	from, b := s.state.head, s.state.db.NewIndexedBatch()
 	next := *from
-	trees := newBatchTrees(&View{s, s.state.db, from}, &s.state.caches)
+	trees := newBatchTrees(&View{s, s.state.db, from}, s.state.engine, &s.state.caches)
 	return &Batch{View: View{s: s, r: b, head: &next}, s: s, b: b, from: from, trees: trees}
 }
 
@@ -151,8 +152,21 @@ func (b *Batch) Trees() *ledger.Trees {
 	return &ledger.Trees{Outputs: &t.outputs, Keys: &t.keys, Names: &t.names, Peers: &t.peers, KeyLog: b.KeyLog, Story: b.Story}
 }
 
+// KeyLog is View.KeyLog. Most locks are new, and the tree, whose pages are about to be changed, says so
+// sooner than the engine finds that it has no key.
+func (b *Batch) KeyLog(lock types.Key) (tlog.Frontier, error) {
+	if b.head.state == nil {
+		return tlog.Frontier{}, nil
+	}
+	_, known, err := trie.Get(&b.trees.keys, b.head.state.KeysRoot, types.KeyPath(lock))
+	if err != nil || !known {
+		return tlog.Frontier{}, err
+	}
+	return b.View.KeyLog(lock)
+}
+
 // Discard forgets the batch.
-func (b *Batch) Discard() error { return b.b.Close() }
+func (b *Batch) Discard() error { return errors.Join(b.trees.close(), b.b.Close()) }
 
 // Add puts in what a batch of transactions, a snapshot or genesis changed: the changes, what
 // ledger.Commit made of them, and the state behind.
@@ -294,7 +308,7 @@ func (b *Batch) Commit() error {
 	if err := s.log.sync(); err != nil {
 		return err
 	}
-	if err := b.trees.write(b); err != nil {
+	if err := errors.Join(b.trees.write(b), b.trees.close()); err != nil {
 		return err
 	}
 	b.head.blocks = s.NextSequence()

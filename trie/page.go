@@ -191,27 +191,30 @@ func loadPage(r PageReader, slot NodeID, hash types.Hash) (*Page, error) {
 	return p, nil
 }
 
-// walkPages is walk, in pages.
-func walkPages(r PageReader, root types.Hash, path Path) (way []Node, end *Node, err error) {
-	p, err := loadPage(r, NodeID{}, root)
-	if err != nil {
-		return nil, nil, err
+// walkPages is walk, in pages: the node after those that cover the path is node `at` of the page.
+// It notes the way if way is not nil.
+func walkPages(r PageReader, root types.Hash, path Path, way *[]Node) (p *Page, at int, err error) {
+	if p, err = loadPage(r, NodeID{}, root); err != nil {
+		return nil, 0, err
 	}
-	i, n := 0, p.node(0)
-	for !n.Leaf() && n.Prefix.covers(path) {
-		way = append(way, n)
-		side := bit(path, n.Prefix.Len)
-		if p.nodes[i].far[side] {
-			if p, err = loadPage(r, n.Prefix.child(side), p.nodes[i].kids[side]); err != nil {
-				return nil, nil, err
-			}
-			i = 0
-		} else {
-			i = p.child(i, side)
+	for {
+		n := &p.nodes[at]
+		if n.len == PathBits || common(n.prefix, path) < n.len {
+			return p, at, nil
 		}
-		n = p.node(i)
+		if way != nil {
+			*way = append(*way, p.node(at))
+		}
+		side := bit(path, n.len)
+		if !n.far[side] {
+			at = p.child(at, side)
+			continue
+		}
+		if p, err = loadPage(r, NodeID{n.len, n.prefix}.child(side), n.kids[side]); err != nil {
+			return nil, 0, err
+		}
+		at = 0
 	}
-	return way, &n, nil
 }
 
 // PageNode is the node in a slot of a trie in pages, or false if no node stands in it.
@@ -223,11 +226,12 @@ func PageNode(r PageReader, slot NodeID) (Node, bool, error) {
 	if slot == (NodeID{}) {
 		return top.node(0), true, nil
 	}
-	way, end, err := walkPages(r, top.hash, slot.Bits)
+	var way []Node
+	p, at, err := walkPages(r, top.hash, slot.Bits, &way)
 	if err != nil {
 		return Node{}, false, err
 	}
-	for i, n := range append(way, *end) {
+	for i, n := range append(way, p.node(at)) {
 		if i > 0 && way[i-1].Prefix.Len+1 == slot.Len {
 			return n, slot.covers(n.Prefix.Bits), nil
 		}

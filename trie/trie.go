@@ -294,7 +294,12 @@ func walk(r Reader, root types.Hash, path Path) (way []Node, end *Node, err erro
 		return nil, nil, nil
 	}
 	if pages, ok := r.(PageReader); ok {
-		return walkPages(pages, root, path)
+		p, at, err := walkPages(pages, root, path, &way)
+		if err != nil {
+			return nil, nil, err
+		}
+		n := p.node(at)
+		return way, &n, nil
 	}
 	n, err := loadRoot(r, root)
 	for err == nil && !n.Leaf() && n.Prefix.covers(path) {
@@ -309,6 +314,13 @@ func walk(r Reader, root types.Hash, path Path) (way []Node, end *Node, err erro
 
 // Get is the value of a path, and whether it has one.
 func Get(r Reader, root types.Hash, path Path) (value types.Hash, present bool, err error) {
+	if pages, ok := r.(PageReader); ok && !root.IsZero() {
+		p, at, err := walkPages(pages, root, path, nil)
+		if err != nil || p.nodes[at].prefix != path || p.nodes[at].len != PathBits {
+			return types.Hash{}, false, err
+		}
+		return p.nodes[at].kids[0], true, nil
+	}
 	_, end, err := walk(r, root, path)
 	if err != nil || end == nil || end.Prefix != (NodeID{PathBits, path}) {
 		return types.Hash{}, false, err
