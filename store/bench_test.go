@@ -54,8 +54,8 @@ func (w *world) rngFill(b []byte) {
 	}
 }
 
-func benchStore(b *testing.B, w *world, dir string) *Store {
-	s, err := Open(dir, Options{Chain: w.chain, Peer: self})
+func benchStore(b *testing.B, w *world, dir string, cache int64) *Store {
+	s, err := Open(dir, Options{Chain: w.chain, Peer: self, Cache: cache})
 	check(b, err)
 	b.Cleanup(func() { s.Close() })
 	return s
@@ -63,7 +63,7 @@ func benchStore(b *testing.B, w *world, dir string) *Store {
 
 // BenchmarkPutBlocks is one block of 4 KiB of payload, synced.
 func BenchmarkPutBlocks(b *testing.B) {
-	s := benchStore(b, newWorld(1, 1), filepath.Join(b.TempDir(), "peer"))
+	s := benchStore(b, newWorld(1, 1), filepath.Join(b.TempDir(), "peer"), DefaultCache)
 	i := 0
 	for b.Loop() {
 		blk := block(other, uint64(i+1), types.Hash{}, 0, i)
@@ -80,7 +80,7 @@ func BenchmarkPutOwn(b *testing.B) {
 		b.Run(fmt.Sprintf("busy=%v", busy), func(b *testing.B) {
 			w := newWorld(1, 4000)
 			batches := payments(b, w, 20, 1000)
-			s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"))
+			s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"), DefaultCache)
 			w.start(b, s)
 			stop, done := make(chan bool), make(chan bool)
 			go func() {
@@ -116,7 +116,7 @@ func BenchmarkPutOwn(b *testing.B) {
 func BenchmarkApply(b *testing.B) {
 	w := newWorld(1, 4000)
 	batches := payments(b, w, 100, 1000)
-	s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"))
+	s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"), DefaultCache)
 	w.start(b, s)
 	h, apply, commit, add := 0, time.Duration(0), time.Duration(0), time.Duration(0)
 	for b.Loop() {
@@ -149,7 +149,7 @@ func BenchmarkResume(b *testing.B) {
 	w := newWorld(1, 4000)
 	batches := payments(b, w, heights, n)
 	dir := filepath.Join(b.TempDir(), "peer")
-	s := benchStore(b, w, dir)
+	s := benchStore(b, w, dir, DefaultCache)
 	w.start(b, s)
 	var late time.Duration
 	for i, batch := range batches {
@@ -255,7 +255,7 @@ func BenchmarkPayments(b *testing.B) {
 	for _, outputs := range []int{1e5, 1e6} {
 		b.Run(fmt.Sprintf("outputs=%d", outputs), func(b *testing.B) {
 			w := newWorld(1, 4)
-			s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"))
+			s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"), DefaultCache)
 			w.rich(b, s, outputs)
 			before := compact(b, s)
 			h, busy := uint64(0), time.Duration(0)
@@ -276,10 +276,16 @@ func BenchmarkPayments(b *testing.B) {
 }
 
 // BenchmarkKeysTree is batches of 10,000 new values and 10,000 new paths on a keys tree of 10⁶, each durable
-// when it ends.
+// when it ends: with the cache that a peer has, and with one that holds the tree.
 func BenchmarkKeysTree(b *testing.B) {
+	for _, cache := range []int64{DefaultCache, 5 * DefaultCache} {
+		b.Run(fmt.Sprintf("cacheMB=%d", cache>>20), func(b *testing.B) { benchKeysTree(b, cache) })
+	}
+}
+
+func benchKeysTree(b *testing.B, cache int64) {
 	w := newWorld(1, 4)
-	s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"))
+	s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"), cache)
 	var root types.Hash
 	var paths []trie.Path
 	var busy time.Duration

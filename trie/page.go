@@ -182,8 +182,8 @@ func loadPage(r PageReader, slot NodeID, hash types.Hash) (*Page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trie: read page %s: %w", slot, err)
 	}
-	if top := p.node(0).Prefix; top.Len < slot.Len || !slot.covers(top.Bits) {
-		return nil, refuse(BadNode, "page %s holds a node of prefix %s", slot, top)
+	if top := &p.nodes[0]; top.len < slot.Len || !slot.covers(top.prefix) {
+		return nil, refuse(BadNode, "page %s holds a node of prefix %s", slot, NodeID{top.len, top.prefix})
 	}
 	if p.hash != hash {
 		return nil, refuse(BadNode, "the page of slot %s has hash %s, want %s", slot, p.hash, hash)
