@@ -180,7 +180,7 @@ func (a *arena) load(ctx context.Context, pause time.Duration) (done <-chan stru
 					return
 				}
 				a.submit(ctx, j, rng.IntN(len(a.net.peers)))
-				time.Sleep(time.Duration(rng.Int64N(int64(2*pause))))
+				time.Sleep(time.Duration(rng.Int64N(int64(2 * pause))))
 			}
 		})
 	}
@@ -437,7 +437,7 @@ func (a *arena) fault(kind int) {
 // Peers are killed and frozen at random moments, one, two and all at once, while wallets pay. What was
 // acknowledged becomes final, everywhere alike; nobody signs twice; no share is lost or made.
 func TestKill(t *testing.T) {
-	faults := []int{0, 1, 2, 4, 3, 0, 2, 1, 3, 2}
+	faults := []int{0, 1, 2, 4, 3, 1, 2}
 	if testing.Short() {
 		faults = []int{2}
 	}

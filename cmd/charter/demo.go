@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,7 +50,11 @@ everything from the genesis alone, with the peers stopped.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := &demo{demoConfig: c, out: cmd.OutOrStdout(), began: time.Now()}
-			return d.run(cmd.Context())
+			err := d.run(cmd.Context())
+			if err != nil && cmd.Context().Err() != nil {
+				return fmt.Errorf("interrupted; no peer is left running (%w)", err)
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -404,14 +409,22 @@ func (d *demo) keepProofs() error {
 
 // invite says how to use the network from another terminal.
 func (d *demo) invite() {
-	p, w := d.net.peers[0], d.wallets[0]
+	p, w, self := d.net.peers[0], d.wallets[0], thisCommand()
 	d.say("keep", map[string]any{"dir": d.Dir, "api": "http://" + p.api, "metrics": "http://" + p.debug + "/metrics"}, `the network stays up until Ctrl-C. From another terminal:
-    charter peer status --api http://%s
-    charter wallet balance --wallet %s --agent http://%s
+    %s peer status --api http://%s
+    %s wallet balance --wallet %s --agent http://%s
     curl -s -H 'Content-Type: application/json' -d '{}' http://%s/charter.v1.Agent/Status
     curl -s http://%s/metrics
-    charter verify %s --genesis %s`,
-		p.api, d.walletPath(w.name), w.peer.api, p.api, p.debug, filepath.Join(d.Dir, "payment.charter"), filepath.Join(d.Dir, genesisFile))
+    %s verify %s --genesis %s`,
+		self, p.api, self, d.walletPath(w.name), w.peer.api, p.api, p.debug, self, filepath.Join(d.Dir, "payment.charter"), filepath.Join(d.Dir, genesisFile))
+}
+
+// thisCommand is how the user called this program.
+func thisCommand() string {
+	if strings.Contains(os.Args[0], "go-build") { // a file that is gone when we are
+		return "go run ./cmd/charter"
+	}
+	return os.Args[0]
 }
 
 // summary of durations, in milliseconds.

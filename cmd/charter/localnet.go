@@ -161,6 +161,7 @@ func (p *localPeer) status(ctx context.Context) (*v1.StatusResponse, error) {
 
 // await waits until the peer answers.
 func (p *localPeer) await(ctx context.Context) error {
+	all := ctx
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
@@ -171,6 +172,8 @@ func (p *localPeer) await(ctx context.Context) error {
 		select {
 		case <-p.done:
 			return fmt.Errorf("%s ended at once (%v); its log ends:\n%s", p.name, p.err, p.tail())
+		case <-all.Done():
+			return all.Err()
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not answer at http://%s: %w; its log ends:\n%s", p.name, p.api, ctx.Err(), p.tail())
 		case <-time.After(20 * time.Millisecond):
