@@ -536,6 +536,9 @@ func (a *arena) replace(dir, by string) {
 // What an operator may do to a peer's directory: the state is made again from the log, and a peer
 // that is behind what it has signed, or cannot know, does not sign, and says what to do.
 func TestDirectories(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts and stops a network several times")
+	}
 	params := types.LocalParams // so that some runs and snapshots pass
 	params.SnapshotLag, params.SnapshotPeriod, params.RunLength, params.WaitIdle = 20, 40, 16, 10
 	a := newArena(t, params, 4, 20)
@@ -586,6 +589,9 @@ func TestDirectories(t *testing.T) {
 
 // An old copy that is only a few heights old, of a peer that would be on time to sign them again.
 func TestSlightlyOldCopy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts and stops a network several times")
+	}
 	a := newArena(t, types.LocalParams, 4, 20)
 	p := a.net.peers[0]
 	a.start(a.net.peers...)
