@@ -42,7 +42,8 @@ type Network interface {
 	BroadcastVote(types.SignedVote)
 	// Want asks for blocks that are named and missing, of from first: it sent what names them.
 	Want(ids []types.Hash, from types.Key)
-	// Forward gives transactions to the peer that hosts their first inputs.
+	// Forward gives transactions to the peer that hosts their first inputs. It tells Unforwarded
+	// of those that the host could not be given.
 	Forward(txs [][]byte, host types.Key)
 	// Misbehaved reports a peer that sent what it should have known to be wrong.
 	Misbehaved(who types.Key, err error)
@@ -213,8 +214,9 @@ type (
 		raw    []byte
 		reply  chan error
 	}
-	syncing bool
-	adrift  bool
+	unforwarded types.Hash
+	syncing     bool
+	adrift      bool
 )
 
 // run is the loop.
@@ -256,6 +258,8 @@ func (c *Chain) handle(m any) {
 		}
 	case submission:
 		m.reply <- c.admit(m)
+	case unforwarded:
+		c.pool.Adopt(types.Hash(m), c.cfg.Now())
 	case syncing:
 		c.syncing = bool(m)
 	case adrift:

@@ -374,6 +374,14 @@ func (c *Chain) SubmitForwarded(ctx context.Context, raw []byte) error {
 	return err
 }
 
+// Unforwarded tells of a transaction that its host could not be given: this peer carries it
+// itself then.
+func (c *Chain) Unforwarded(raw []byte) {
+	if p, err := c.checker.transaction(raw); err == nil { // it was checked when it was submitted
+		_ = c.send(unforwarded(p.ID))
+	}
+}
+
 // SetSyncing says whether this peer is far behind others and catching up: it builds nothing
 // and votes for nothing meanwhile.
 func (c *Chain) SetSyncing(is bool) { _ = c.send(syncing(is)) }

@@ -146,7 +146,7 @@ func (p *Peer) openChain() (err error) {
 		return err
 	}
 	p.gossip = gossip.Start(gossip.Config{ChainID: id, Self: p.self, Endpoint: p.endpoint, Chain: p.chain, Log: p.log, Now: p.cfg.now})
-	link.join(p.gossip)
+	link.join(p.gossip, p.chain)
 	return nil
 }
 
@@ -168,13 +168,14 @@ type network struct {
 	log    *slog.Logger
 	mu     sync.Mutex
 	gossip *gossip.Gossip
+	chain  *chain.Chain // set with gossip
 	early  []func(*gossip.Gossip)
 }
 
-func (n *network) join(g *gossip.Gossip) {
+func (n *network) join(g *gossip.Gossip, c *chain.Chain) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.gossip = g
+	n.gossip, n.chain = g, c
 	for _, f := range n.early {
 		f(g)
 	}
@@ -203,14 +204,14 @@ func (n *network) Want(ids []types.Hash, from types.Key) {
 	n.do(func(g *gossip.Gossip) { g.Want(ids, from) })
 }
 
-// Forward leaves what the host does not take to the pool, which puts it into an own block
-// after a while.
+// Forward tells the chain of what the host could not be given.
 func (n *network) Forward(txs [][]byte, host types.Key) {
 	n.do(func(g *gossip.Gossip) {
 		for _, raw := range txs {
 			g.Forward(raw, host, func(err error) {
 				if err != nil {
 					n.log.Debug("a transaction was not forwarded", "error", err)
+					n.chain.Unforwarded(raw)
 				}
 			})
 		}

@@ -144,6 +144,12 @@ func (p *Pool) wait(e *entry, now types.Millis) {
 	}
 	p.waits++
 	e.order = p.waits
+	p.enlist(e, now)
+	p.ends.add(e)
+}
+
+// enlist puts e where Take finds it, or will when it is due.
+func (p *Pool) enlist(e *entry, now types.Millis) {
 	switch {
 	case e.due > e.tx.ValidUntil: // never this peer's to carry
 	case e.due <= now:
@@ -151,7 +157,22 @@ func (p *Pool) wait(e *entry, now types.Millis) {
 	default:
 		p.later.add(e)
 	}
-	p.ends.add(e)
+}
+
+// Adopt lets this peer carry a transaction itself from now on, since its host cannot be
+// given it.
+func (p *Pool) Adopt(id types.Hash, now types.Millis) {
+	p.ripen(now)
+	e := p.byID[id]
+	if e == nil || !e.block.IsZero() || e.due <= now {
+		return
+	}
+	p.later.remove(e)
+	p.unlist(p.unsent, e, inUnsent)
+	e.due = max(e.tx.ValidFrom, now)
+	p.waits++
+	e.order = p.waits
+	p.enlist(e, now)
 }
 
 // leave takes e from all that wait.

@@ -30,6 +30,7 @@ type item struct {
 	order     int
 	block     types.Hash
 	forwarded bool
+	adopted   types.Millis // due then, if not zero
 }
 
 func (w *twin) find(id types.Hash) *item {
@@ -49,6 +50,9 @@ func (w *twin) size() (n int) {
 }
 
 func (w *twin) due(e *item) types.Millis {
+	if e.adopted > 0 {
+		return e.adopted
+	}
 	if h := e.tx.Host(); h == self || h.IsZero() {
 		return e.tx.ValidFrom
 	}
@@ -132,6 +136,13 @@ func (w *twin) carry(block types.Hash, ids []types.Hash) {
 		if e := w.find(id); e != nil && e.block.IsZero() {
 			e.block = block
 		}
+	}
+}
+
+func (w *twin) adopt(id types.Hash, now types.Millis) {
+	if e := w.find(id); e != nil && e.block.IsZero() && w.due(e) > now {
+		w.begun++
+		e.forwarded, e.adopted, e.order = true, max(e.tx.ValidFrom, now), w.begun
 	}
 }
 
@@ -252,6 +263,11 @@ func TestTwin(t *testing.T) {
 				block, ids := blocks.Draw(t, "block"), ids.Draw(t, "ids")
 				p.Release(block, ids, now)
 				w.release(block, ids, now)
+			},
+			"adopt": func(t *rapid.T) {
+				id := id.Draw(t, "id")
+				p.Adopt(id, now)
+				w.adopt(id, now)
 			},
 			"settle": func(t *rapid.T) {
 				ids, spent := ids.Draw(t, "ids"), rapid.SliceOfN(rapid.Uint64Range(0, 30), 0, 4).Draw(t, "spent")
