@@ -91,10 +91,15 @@ func New(c Config) *Agent {
 // Calls go on; stopping them is for the server that has the handler.
 func (a *Agent) Close() { a.hub.close() }
 
+// compressFrom is from how many bytes an answer is compressed. Smaller ones are mostly keys
+// and hashes, and the work was a tenth of a busy peer's.
+const compressFrom = 4096
+
 // Handler is what to mount, and at which path, in a server made by Server.
 func (a *Agent) Handler() (path string, handler http.Handler) {
 	path, calls := charterv1connect.NewAgentHandler(service{a},
-		connect.WithReadMaxBytes(maxRequest), connect.WithInterceptors(calling{a}), connect.WithCodec(jsonCodec{}))
+		connect.WithReadMaxBytes(maxRequest), connect.WithInterceptors(calling{a}), connect.WithCodec(jsonCodec{}),
+		connect.WithCompressMinBytes(compressFrom))
 	errorWriter := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := a.clients.request(r.RemoteAddr, time.Now()); err != nil {
