@@ -44,8 +44,31 @@ type Config struct {
 	LockWait   time.Duration
 
 	Agent   string         // URL of the agent, "" for the one that the wallet had last
+	Others  []string       // URLs of other agents, to compare with and to turn to; kept in the wallet
 	Genesis *types.Genesis // of the network, for a wallet that has none yet; checked if it has
 	Chain   types.Hash     // or only its id: the agent then gives the genesis
+
+	// Caught hears what agents are caught at, or found wanting in; it may be called by several
+	// goroutines at once. Nil: nobody hears it, and the evidence is kept all the same.
+	Caught func(Fault)
+	// DespiteConflict pays and notarises though the wallet has evidence of two pasts.
+	DespiteConflict bool
+	Patience        time.Duration // how long what passes is waited for; 0: 10 s
+	Timeout         time.Duration // how long an agent may be silent; 0: 30 s
+}
+
+func (c *Config) patience() time.Duration {
+	if c.Patience == 0 {
+		return 10 * time.Second
+	}
+	return c.Patience
+}
+
+func (c *Config) timeout() time.Duration {
+	if c.Timeout == 0 {
+		return 30 * time.Second
+	}
+	return c.Timeout
 }
 
 func (c *Config) work() int {
@@ -70,15 +93,16 @@ type Client struct {
 
 	entering sync.Mutex // one login at a time
 
-	mu       sync.Mutex // guards what follows; never held while the agent is asked
-	w        *wallet.Wallet
-	notes    map[types.Hash]string // by transaction: what the holder wrote about it
-	synced   wallet.AsOf           // up to here all that concerns the wallet was asked for
-	trusted  proof.Trusted         // w's, decoded; valid if it has a chain
-	written  []byte                // what the file holds
-	link     *link                 // nil until the agent is first needed
-	genesis  *proof.Trusted        // trust in the start alone; nil until first needed
-	loggedIn bool
+	mu      sync.Mutex // guards what follows; never held while the agent is asked
+	w       *wallet.Wallet
+	notes   map[types.Hash]string // by transaction: what the holder wrote about it
+	synced  wallet.AsOf           // up to here all that concerns the wallet was asked for
+	trusted proof.Trusted         // w's, decoded; valid if it has a chain
+	written []byte                // what the file holds
+	watched                       // over the agents
+	links   map[string]*link      // that are open, by URL
+	current string                // URL of the agent in use; "": the named one
+	genesis *proof.Trusted        // trust in the start alone; nil until first needed
 }
 
 // Entropy draws what a new wallet's words stand for.
@@ -95,7 +119,8 @@ func Create(ctx context.Context, config Config, entropy [32]byte) (*Client, erro
 		if config.Agent == "" {
 			return nil
 		}
-		return c.login(ctx)
+		_, err := c.login(ctx)
+		return err
 	})
 }
 
@@ -103,10 +128,7 @@ func Create(ctx context.Context, config Config, entropy [32]byte) (*Client, erro
 // them. Nothing is written before that is done.
 func Restore(ctx context.Context, config Config, entropy [32]byte, tell func(asked, used, left int)) (*Client, error) {
 	return create(config, entropy, func(c *Client) error {
-		if err := c.login(ctx); err != nil {
-			return err
-		}
-		return c.scan(ctx, tell)
+		return c.through(ctx, func(v visit, ctx context.Context) error { return v.scan(ctx, tell) })
 	})
 }
 
@@ -115,10 +137,10 @@ func create(config Config, entropy [32]byte, prepare func(*Client) error) (*Clie
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{config: config, file: v, notes: make(map[types.Hash]string)}
+	c := &Client{config: config, file: v, notes: make(map[types.Hash]string), watched: watched{known: make(map[string]*known)}, links: make(map[string]*link)}
 	c.w = wallet.New(types.Hash{}, &types.MainParams, entropy, 0)
 	if _, err = c.w.Receive(); err == nil { // the key that a genesis may name
-		err = c.settleNetwork()
+		err = errors.Join(c.settleNetwork(), c.list(config.Others))
 	}
 	if err == nil {
 		err = prepare(c)
@@ -139,9 +161,9 @@ func Open(config Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{config: config, file: v}
+	c := &Client{config: config, file: v, links: make(map[string]*link)}
 	if err = c.load(plain); err == nil {
-		err = c.settleNetwork()
+		err = errors.Join(c.settleNetwork(), c.list(config.Others))
 	}
 	if err != nil {
 		c.Close()
@@ -154,8 +176,8 @@ func Open(config Config) (*Client, error) {
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.link != nil {
-		c.link.close()
+	for _, l := range c.links {
+		l.close()
 	}
 	c.file.close()
 	return nil
@@ -198,36 +220,30 @@ func (c *Client) join(g *types.Genesis) error {
 
 // login makes sure that there is a link to an agent of the wallet's network, and that the
 // wallet knows which peer that is.
-func (c *Client) login(ctx context.Context) error {
+func (c *Client) login(ctx context.Context) (visit, error) {
 	c.entering.Lock()
 	defer c.entering.Unlock()
 	c.mu.Lock()
-	done, address, chain := c.loggedIn, c.config.Agent, c.w.Chain()
-	if address == "" {
-		address = c.w.Agent().Address
-	}
+	address, chain := c.inUse(), c.w.Chain()
+	l := c.links[address]
 	c.mu.Unlock()
 	switch {
-	case done:
-		return nil
 	case address == "":
-		return refuse(NoAgent, nil, "the wallet has no agent: name one with --agent, like http://127.0.0.1:7401")
+		return visit{}, refuse(NoAgent, nil, "the wallet has no agent: name one with --agent, like http://127.0.0.1:7401")
+	case l != nil && l.who.Load() != nil:
+		return visit{c, l}, c.take(l.witness())
 	}
-	l, err := dial(address)
+	l, err := c.open(address)
 	if err != nil {
-		return err
+		return visit{}, err
 	}
 	if chain.IsZero() {
 		chain = c.config.Chain
 	}
 	if chain.IsZero() {
-		return noNetwork()
+		return visit{}, noNetwork()
 	}
-	if err := c.greet(ctx, l, chain); err != nil {
-		l.close()
-		return err
-	}
-	return nil
+	return visit{c, l}, visit{c, l}.greet(ctx, chain)
 }
 
 func noNetwork() error {
@@ -235,14 +251,15 @@ func noNetwork() error {
 }
 
 // greet finds out who the agent is, and takes it if it is of the wallet's network.
-func (c *Client) greet(ctx context.Context, l *link, chain types.Hash) error {
-	s, err := l.status(ctx)
+func (c visit) greet(ctx context.Context, chain types.Hash) error {
+	l := c.link
+	s, x, err := l.status(ctx)
 	if err != nil {
 		return err
 	}
-	var peer types.Key
-	if err := peer.UnmarshalText([]byte(s.Key)); err != nil || !types.ValidName(s.Name) && s.Name != "" {
-		return l.lies(refuse(NotProven, err, "its own name or key is none"))
+	who := Witness{URL: l.url, Name: s.Name}
+	if err := who.Peer.UnmarshalText([]byte(s.Key)); err != nil || !types.ValidName(s.Name) && s.Name != "" {
+		return l.lies(x, errors.New("its own name or key is none"))
 	}
 	if s.Chain != chain.String() {
 		return wrongNetwork("the agent at "+l.url, s.Chain, chain)
@@ -258,17 +275,43 @@ func (c *Client) greet(ctx context.Context, l *link, chain types.Hash) error {
 			return err
 		}
 	}
-	start := proof.Genesis(g)
-	c.genesis = &start
-	if err := c.w.SetAgent(wallet.Agent{Peer: peer, Name: s.Name, Address: l.url}); err != nil {
-		return err
+	if c.genesis == nil {
+		start := proof.Genesis(g)
+		c.genesis = &start
 	}
-	c.link, c.loggedIn = l, true
-	return nil
+	c.about(l.url).Witness = who
+	l.who.Store(&who)
+	return c.logAt(who)
 }
 
-// bodyMagic opens the body of a wallet file; the last byte is its version.
-const bodyMagic = "charter client\x01"
+// take makes an agent the wallet's own, unless it only stands in for that.
+func (c *Client) take(who Witness) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.logAt(who)
+}
+
+// logAt is take, for who holds mu.
+func (c *Client) logAt(who Witness) error {
+	if c.standIn(who.URL) || c.genesis == nil {
+		return nil
+	}
+	return c.w.SetAgent(wallet.Agent{Peer: who.Peer, Name: who.Name, Address: who.URL})
+}
+
+// start is trust in the genesis alone. The caller has logged in.
+func (c *Client) start() proof.Trusted {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return *c.genesis
+}
+
+// bodyMagic opens the body of a wallet file, before its version. The first had no certificate,
+// conflicts and agents; it is read, and not written.
+const (
+	bodyMagic   = "charter client"
+	bodyVersion = 2
+)
 
 // MaxNote bounds a note, in bytes.
 const MaxNote = 256
@@ -277,6 +320,7 @@ const MaxNote = 256
 func (c *Client) body() []byte {
 	e := types.NewEncoder(nil)
 	e.Raw([]byte(bodyMagic))
+	e.U8(bodyVersion)
 	e.Bytes(c.w.Encode())
 	e.U64(c.synced.Height)
 	e.Time(c.synced.Time)
@@ -286,6 +330,7 @@ func (c *Client) body() []byte {
 		e.Hash(id)
 		e.String(c.notes[id])
 	}
+	c.encodeWatch(e)
 	return e.Data()
 }
 
@@ -295,12 +340,20 @@ func (c *Client) load(plain []byte) error {
 	if string(d.Take("magic", len(bodyMagic))) != bodyMagic {
 		d.Fail(types.Unknown, "magic")
 	}
+	version := d.U8("version")
+	if version == 0 || version > bodyVersion {
+		d.Fail(types.Unknown, "version")
+	}
 	encoded := d.Bytes("wallet", len(plain))
 	synced := wallet.AsOf{Height: d.U64("height"), Time: d.Time("time")}
 	notes := make(map[types.Hash]string)
 	for range d.Count32("notes", 1<<20, 34) {
 		id := d.Hash("note")
 		notes[id] = d.String("note", MaxNote)
+	}
+	kept := watched{known: make(map[string]*known)}
+	if version >= 2 {
+		kept = decodeWatch(d)
 	}
 	if err := d.Finish(); err != nil {
 		return c.file.damaged(err)
@@ -315,7 +368,7 @@ func (c *Client) load(plain []byte) error {
 			return c.file.damaged(err)
 		}
 	}
-	c.w, c.notes, c.synced, c.trusted, c.written = w, notes, synced, trusted, plain
+	c.w, c.notes, c.synced, c.trusted, c.written, c.watched = w, notes, synced, trusted, plain, kept
 	return nil
 }
 
@@ -393,7 +446,7 @@ func (c *Client) Address(ctx context.Context) (a wallet.Address, fresh bool, err
 		return a, false, err
 	}
 	if c.Agent().Peer.IsZero() || c.config.Agent != "" {
-		if err := c.login(ctx); err != nil {
+		if err := c.through(ctx, func(visit, context.Context) error { return nil }); err != nil {
 			return a, false, err
 		}
 	}

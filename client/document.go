@@ -149,10 +149,10 @@ func notProven(err error) error {
 
 // Verify checks a proof file from the wallet's genesis on, as anybody can, and says what it proves.
 func (c *Client) Verify(ctx context.Context, file []byte, document *types.Hash) (*proof.Verdict, error) {
-	if err := c.login(ctx); err != nil {
+	if err := c.through(ctx, func(visit, context.Context) error { return nil }); err != nil {
 		return nil, err
 	}
-	v, err := proof.VerifyFile(file, *c.genesis, document)
+	v, err := proof.VerifyFile(file, c.start(), document)
 	if err != nil {
 		return nil, notProven(err)
 	}

@@ -37,6 +37,20 @@ const (
 	Behind
 	// NotProven: what the agent says does not hold against what the wallet trusts.
 	NotProven
+	// Withheld: the agent refuses what it must have.
+	Withheld
+	// Silent: the agent takes a question, and does not answer.
+	Silent
+	// WentBack: the agent had shown a greater height than it shows now, and for long.
+	WentBack
+	// Forked: the agent serves another past than the one that the wallet has proof of.
+	Forked
+	// Stale: the agent's answers are older than what the wallet has proof of, and stay so.
+	Stale
+	// WrongPeers: the agent's list of peers is not what the peers tree has.
+	WrongPeers
+	// Conflicted: two checkpoints of one height are certified. The wallet does not deal.
+	Conflicted
 	// Failed: the transaction is proven never to take effect.
 	Failed
 	// Interrupted: somebody stopped waiting. The transaction is kept and goes on.
@@ -49,6 +63,8 @@ const (
 	NotProof
 	// NoTrust: nothing was given that a proof could be checked against, or it cannot be read.
 	NoTrust
+	// NotEvidence: a file that is no evidence, or shows nothing.
+	NotEvidence
 	kindEnd
 )
 
@@ -59,6 +75,9 @@ type Error struct {
 	Agent string // the agent's own word, of Refused (api/charter/v1, "ErrorDetail")
 	Text  string // what happened, and what to do, in one line
 	Cause error  // may be nil
+
+	link     *link     // of the agent at fault; nil: none is
+	exchange *exchange // what it was asked and answered; may be nil
 }
 
 func (e *Error) Error() string { return e.Text }

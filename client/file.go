@@ -140,14 +140,15 @@ func (v *vault) open(passphrase string) ([]byte, error) {
 
 // splitVault takes a wallet file apart.
 func splitVault(file []byte) (word string, head, body []byte, err error) {
-	line, rest, ok := bytes.Cut(file[:min(len(file), 64)], []byte("\n"))
+	line, _, ok := bytes.Cut(file[:min(len(file), 64)], []byte("\n"))
 	said, isOurs := strings.CutPrefix(string(line), vaultMagic)
 	word, digits, two := strings.Cut(said, " ")
 	n, err := strconv.Atoi(digits)
 	if !ok || !isOurs || !two || err != nil || word != "sealed" && word != "open" {
 		return "", nil, nil, errors.New("it does not begin as a wallet file does")
 	}
-	if rest = file[len(line)+1:]; n < 0 || n > len(rest) {
+	rest := file[len(line)+1:]
+	if n < 0 || n > len(rest) {
 		return "", nil, nil, errors.New("it is cut off")
 	}
 	return word, rest[:n], rest[n:], nil

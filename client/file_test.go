@@ -90,6 +90,7 @@ func TestKinds(t *testing.T) {
 		{"no such transaction", NotThere, func() error { _, err := held.Find("00"); return err }(), "history"},
 		{"no proof of it", NotThere, func() error { _, err := held.Proof(types.Hash{}); return err }(), "final"},
 		{"not a proof", NotProof, func() error { _, err := VerifyProof([]byte("no"), Trust{}, nil); return err }(), "proof file"},
+		{"not evidence", NotEvidence, func() error { _, err := DecodeEvidence([]byte("no")); return err }(), "no evidence"},
 		{"no trust", NoTrust, func() error { _, err := ReadTrust("", ""); return err }(), "--genesis"},
 		{"a genesis that is none", NoTrust, func() error { _, err := ReadTrust(genesis, ""); return err }(), genesis},
 		{"a checkpoint that is none", NoTrust, func() error { _, err := ReadTrust("", "7f"); return err }(), "64"},
@@ -102,6 +103,13 @@ func TestKinds(t *testing.T) {
 		Interrupted:  true, // TestInterrupted
 		Behind:       true, // TestAgentBehind
 		Damaged:      true, // TestDamagedFile
+		Withheld:     true, // TestLiars, with those that follow
+		Silent:       true,
+		WentBack:     true,
+		Forked:       true,
+		Stale:        true,
+		WrongPeers:   true,
+		Conflicted:   true, // TestTwoPasts
 	}
 	for _, row := range rows {
 		seen[row.kind] = true

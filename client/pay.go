@@ -83,7 +83,10 @@ type maker func(*wallet.Wallet, wallet.Terms) (wallet.Transaction, error)
 // intend makes a transaction, or takes the same one if there is one that is not dead, and
 // follows it to a tier.
 func (c *Client) intend(ctx context.Context, note string, same func(*wallet.Transaction) bool, until wallet.Tier, tell func(Progress), build maker) (Line, error) {
-	if err := errors.Join(c.writable(), c.login(ctx)); err != nil {
+	if err := errors.Join(c.writable(), c.mayDeal()); err != nil {
+		return Line{}, err
+	}
+	if err := c.through(ctx, func(visit, context.Context) error { return nil }); err != nil { // there is an agent
 		return Line{}, err
 	}
 	if t := c.trust(); t.Checkpoint == nil { // no proof of anything yet, so no coins
@@ -104,8 +107,15 @@ func (c *Client) intend(ctx context.Context, note string, same func(*wallet.Tran
 	if tell == nil {
 		tell = func(Progress) {}
 	}
-	f := &following{c: c, id: t.ID, raw: t.Raw, until: until, resumed: resumed, tell: tell}
-	err = f.run(ctx)
+	f := &following{id: t.ID, raw: t.Raw, until: until, resumed: resumed, tell: tell}
+	for err = c.through(ctx, f.run); IsKind(err, Unreachable); err = c.through(ctx, f.run) { // none of the agents: later, then
+		if sleep(ctx, time.Second) != nil {
+			break
+		}
+	}
+	if ctx.Err() != nil && !IsKind(err, Interrupted) && err != nil {
+		err = f.interrupted(ctx)
+	}
 	return c.lineOf(t.ID), err
 }
 
@@ -138,7 +148,7 @@ func (c *Client) lineOf(id types.Hash) Line {
 
 // following is a transaction on its way.
 type following struct {
-	c       *Client
+	c       visit
 	id      types.Hash
 	raw     []byte
 	until   wallet.Tier
@@ -149,7 +159,9 @@ type following struct {
 }
 
 // run sends the transaction, as often as it takes, and listens until it has come far enough.
-func (f *following) run(ctx context.Context) error {
+// If another agent may help, it returns what the matter is with this one.
+func (f *following) run(c visit, ctx context.Context) error {
+	f.c = c
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		if done, err := f.settled(); done {
 			return err
@@ -160,7 +172,10 @@ func (f *following) run(ctx context.Context) error {
 			return nil
 		case ctx.Err() != nil:
 			return f.interrupted(ctx)
-		case IsKind(err, Failed), IsKind(err, NotProven), says(err, saysInvalid, saysWrong):
+		case IsKind(err, Failed), lied(err), says(err, saysInvalid, saysWrong):
+			return err
+		case IsKind(err, Unreachable) && c.hasOther():
+			f.report(Progress{Tier: f.told, Trouble: err})
 			return err
 		case says(err, saysConflict):
 			if err := f.resolve(ctx); err != nil && ctx.Err() == nil {

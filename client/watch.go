@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	v1 "charter/api/charter/v1"
@@ -21,9 +22,9 @@ type News struct {
 // history has, then what comes. A wallet that is open for reading only sees what other
 // processes write to its file, too.
 func (c *Client) Watch(ctx context.Context, tell func(News)) error {
-	o := observer{c: c, tell: tell, lines: make(map[types.Hash]Line)}
+	o := observer{Client: c, tell: tell, lines: make(map[types.Hash]Line)}
 	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
-		err := o.once(ctx)
+		err := c.through(ctx, o.once)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -43,19 +44,18 @@ func (c *Client) Watch(ctx context.Context, tell func(News)) error {
 
 // observer is a Watch: what was told.
 type observer struct {
-	c       *Client
+	*Client
 	tell    func(News)
 	lines   map[types.Hash]Line
 	balance *Balance
 }
 
 // once brings the wallet up to now, tells the difference, and waits until there is more.
-func (o *observer) once(ctx context.Context) error {
-	c := o.c
+func (o *observer) once(c visit, ctx context.Context) error {
 	if err := c.reload(); err != nil {
 		return err
 	}
-	if err := c.Sync(ctx); err != nil {
+	if err := c.sync(ctx); err != nil {
 		return err
 	}
 	o.changes()
@@ -95,13 +95,13 @@ func (o *observer) once(ctx context.Context) error {
 
 // changes tells the lines and the balance that are other than they were.
 func (o *observer) changes() {
-	for _, l := range o.c.History() {
+	for _, l := range o.History() {
 		if was, there := o.lines[l.ID]; !there || was.Status != l.Status || was.Tier != l.Tier {
 			o.lines[l.ID] = l
 			o.tell(News{Line: &l})
 		}
 	}
-	b := o.c.Balance()
+	b := o.Balance()
 	same := b
 	if o.balance != nil {
 		same.AsOf = o.balance.AsOf
@@ -131,5 +131,5 @@ func (c *Client) reload() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.load(plain)
+	return errors.Join(c.load(plain), c.list(c.config.Others))
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -119,13 +120,17 @@ func (w *world) address(c *Client) wallet.Address {
 type agent struct {
 	real charterv1connect.AgentClient
 
-	mu     sync.Mutex
-	submit func(*v1.SubmitRequest) error                    // refuses, if it gives an error
-	prove  func(*v1.ProofRequest, *v1.ProofResponse)        // changes what is proven
-	status func(*v1.StatusResponse)                         // changes it
-	gene   func(*v1.GenesisResponse)                        // changes it
-	told   func(n int, m *v1.WatchResponse) (end, out bool) // of the n-th message of a watch: end it now, leave it out
-	sent   [][]byte                                         // all that was submitted
+	mu         sync.Mutex
+	submit     func(*v1.SubmitRequest) error                    // refuses, if it gives an error
+	prove      func(*v1.ProofRequest, *v1.ProofResponse)        // changes what is proven
+	status     func(*v1.StatusResponse)                         // changes it
+	gene       func(*v1.GenesisResponse)                        // changes it
+	told       func(n int, m *v1.WatchResponse) (end, out bool) // of the n-th message of a watch: end it now, leave it out
+	advance    func(*v1.AdvanceResponse)                        // changes it
+	directory  func(*v1.DirectoryResponse)                      // changes it
+	checkpoint func(*v1.CheckpointResponse)                     // changes it
+	deny       func(call string, q any) error                   // refuses, if it gives an error
+	sent       [][]byte                                         // all that was submitted
 }
 
 func (w *world) agent() (*agent, string) {
@@ -165,6 +170,9 @@ func (a *agent) Submit(ctx context.Context, r *connect.Request[v1.SubmitRequest]
 }
 
 func (a *agent) Proof(ctx context.Context, r *connect.Request[v1.ProofRequest]) (*connect.Response[v1.ProofResponse], error) {
+	if err := a.denies(ctx, "Proof", r.Msg); err != nil {
+		return nil, err
+	}
 	out, err := a.real.Proof(ctx, ask(r.Msg))
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -195,18 +203,39 @@ func (a *agent) Genesis(ctx context.Context, r *connect.Request[v1.GenesisReques
 }
 
 func (a *agent) Checkpoint(ctx context.Context, r *connect.Request[v1.CheckpointRequest]) (*connect.Response[v1.CheckpointResponse], error) {
-	return a.real.Checkpoint(ctx, ask(r.Msg))
+	out, err := a.real.Checkpoint(ctx, ask(r.Msg))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil && a.checkpoint != nil {
+		a.checkpoint(out.Msg)
+	}
+	return out, err
 }
 
 func (a *agent) Advance(ctx context.Context, r *connect.Request[v1.AdvanceRequest]) (*connect.Response[v1.AdvanceResponse], error) {
-	return a.real.Advance(ctx, ask(r.Msg))
+	out, err := a.real.Advance(ctx, ask(r.Msg))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil && a.advance != nil {
+		a.advance(out.Msg)
+	}
+	return out, err
 }
 
 func (a *agent) Directory(ctx context.Context, r *connect.Request[v1.DirectoryRequest]) (*connect.Response[v1.DirectoryResponse], error) {
-	return a.real.Directory(ctx, ask(r.Msg))
+	out, err := a.real.Directory(ctx, ask(r.Msg))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil && a.directory != nil {
+		a.directory(out.Msg)
+	}
+	return out, err
 }
 
 func (a *agent) Watch(ctx context.Context, r *connect.Request[v1.WatchRequest], out *connect.ServerStream[v1.WatchResponse]) error {
+	if err := a.denies(ctx, "Watch", r.Msg); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	in, err := a.real.Watch(ctx, ask(r.Msg))
@@ -233,6 +262,31 @@ func (a *agent) Watch(ctx context.Context, r *connect.Request[v1.WatchRequest], 
 		}
 	}
 	return in.Err()
+}
+
+// errHang makes a call wait until its client has gone.
+var errHang = errors.New("hang")
+
+func (a *agent) denies(ctx context.Context, call string, q any) error {
+	a.mu.Lock()
+	deny := a.deny
+	a.mu.Unlock()
+	if deny == nil {
+		return nil
+	}
+	err := deny(call, q)
+	if err == errHang {
+		<-ctx.Done()
+		time.Sleep(50 * time.Millisecond) // the call's deadline is known here too
+	}
+	return err
+}
+
+// honest takes all lies back.
+func (a *agent) honest() {
+	a.set(func() {
+		a.submit, a.prove, a.status, a.gene, a.told, a.advance, a.directory, a.checkpoint, a.deny = nil, nil, nil, nil, nil, nil, nil, nil, nil
+	})
 }
 
 // says is an agent's refusal.

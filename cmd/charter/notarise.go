@@ -41,6 +41,7 @@ anybody checks with "charter verify", offline, years later. The wallet pays the 
 		},
 	}
 	f.add(cmd.Flags())
+	f.addDespite(cmd.Flags())
 	cmd.Flags().StringVar(&out, "out", "", "file for the proof (default: FILE"+client.ProofSuffix+")")
 	cmd.Flags().StringVar(&note, "note", "", "a note for the wallet's history (default: the name of the file)")
 	cmd.Flags().BoolVar(&force, "force", false, "overwrite the proof of another document, or what else is there")
@@ -123,6 +124,9 @@ func newVerifyCommand() *cobra.Command {
 genesis, or against a checkpoint that you trust. It says in a sentence what is proven, as of
 when, and by what share of the company; and fails (exit status 1) if anything does not hold.
 
+Of evidence that a wallet kept (*` + client.EvidenceSuffix + `) it says which peers signed two pasts, with what
+share, or which answer of an agent was refused; the genesis tells their names.
+
 The document is FILE, or else what lies next to the proof under the same name without
 ` + client.ProofSuffix + `. Without the document, the proof speaks of its SHA-256.`,
 		Example: `  charter verify contract.pdf.charter --genesis genesis.json
@@ -132,6 +136,9 @@ The document is FILE, or else what lies next to the proof under the same name wi
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if genesis == "" && checkpoint == "" {
 				genesis = os.Getenv("CHARTER_GENESIS")
+			}
+			if strings.HasSuffix(args[0], client.EvidenceSuffix) {
+				return verifyEvidence(cmd, args[0], genesis, asJSON)
 			}
 			v, err := verify(cmd, args, genesis, checkpoint)
 			if err != nil && asJSON {
@@ -195,6 +202,40 @@ func verify(cmd *cobra.Command, args []string, genesis, checkpoint string) (*pro
 		v.Name = name
 	}
 	return v, err
+}
+
+// verifyEvidence says what a wallet's evidence shows.
+func verifyEvidence(cmd *cobra.Command, path, genesis string, asJSON bool) error {
+	var g *types.Genesis
+	if genesis != "" {
+		var err error
+		if g, err = client.ReadGenesis(genesis); err != nil {
+			return err
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("cannot read the evidence: %w", err)
+	}
+	v, err := client.DecodeEvidence(data)
+	if err != nil {
+		return err
+	}
+	said := map[string]any{"kind": "record"}
+	if v.Lie != nil {
+		said["sentence"], said["agent"], said["fault"] = v.Lie.Sentence(), v.Lie.Agent, v.Lie.Kind.String()
+	} else {
+		found, err := v.Verify(g)
+		if err != nil {
+			return err
+		}
+		said["kind"], said["sentence"], said["verified"], said["conflict"] = "conflict", found.Sentence(), true, found
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), said)
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), said["sentence"])
+	return nil
 }
 
 // readProof reads a file that may be far too large to be a proof.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,8 @@ type walletFlags struct {
 	path, passphraseFile  string
 	noPassphrase, json    bool
 	agent, genesis, chain string
+	peers, also           []string
+	despite               bool
 	work                  int
 }
 
@@ -37,6 +40,8 @@ func (f *walletFlags) add(fl *pflag.FlagSet) {
 	fl.StringVarP(&f.path, "wallet", "w", defaultWallet(), "the wallet's file (environment: "+walletVariable+")")
 	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "file whose first line is the passphrase (or environment: "+passphraseVariable+"); else it is asked for")
 	fl.StringVar(&f.agent, "agent", os.Getenv(agentVariable), "URL of the agent, the peer that serves the wallet; kept for the next time (environment: "+agentVariable+")")
+	fl.StringSliceVar(&f.peers, "peers", nil, "URLs of other agents, to compare checkpoints with, and to turn to if the agent lies or is gone; kept in the wallet")
+	fl.StringArrayVar(&f.also, "also", nil, "URL of one more such agent; may be repeated")
 	fl.StringVar(&f.genesis, "genesis", "", "the network's genesis file")
 	fl.StringVar(&f.chain, "chain", "", "id of the network's chain, in place of its genesis file")
 	fl.BoolVar(&f.json, "json", false, "print JSON, one object a line")
@@ -78,7 +83,9 @@ agent's word. The passphrase is asked for, or comes from --passphrase-file, or f
 
 // config is what the flags say, without the passphrase.
 func (f *walletFlags) config(cmd *cobra.Command) (c client.Config, err error) {
-	c = client.Config{Path: f.path, Agent: f.agent, LockWait: 3 * time.Second, Work: f.work}
+	c = client.Config{Path: f.path, Agent: f.agent, LockWait: 3 * time.Second, Work: f.work, DespiteConflict: f.despite}
+	c.Others = slices.Concat(f.peers, f.also)
+	c.Caught = func(fault client.Fault) { fmt.Fprintf(cmd.ErrOrStderr(), "charter: %s\n", caughtLine(fault)) }
 	if f.genesis != "" {
 		if c.Genesis, err = client.ReadGenesis(f.genesis); err != nil {
 			return c, err
@@ -93,6 +100,30 @@ func (f *walletFlags) config(cmd *cobra.Command) (c client.Config, err error) {
 		}
 	}
 	return c, nil
+}
+
+// caughtLine says what an agent was caught at, in one line.
+func caughtLine(f client.Fault) string {
+	line := fmt.Sprintf("agent %s, %s: %v", f.Agent, f.Kind, f.Err)
+	if f.Evidence != "" {
+		line += "; kept in " + f.Evidence
+	}
+	if f.Next != "" {
+		line += "; going on with " + f.Next
+	}
+	return line
+}
+
+// addDespite is the flag of what deals.
+func (f *walletFlags) addDespite(fl *pflag.FlagSet) {
+	fl.BoolVar(&f.despite, "despite-conflict", false, "deal though the wallet has evidence of two certified pasts")
+}
+
+// warn says that there are two pasts, if there are.
+func warn(cmd *cobra.Command, c *client.Client) {
+	for _, k := range c.Conflicts() {
+		fmt.Fprintf(cmd.ErrOrStderr(), "charter: two checkpoints of height %d are certified: what is shown may be of a past that others do not have; see: charter verify %s\n", k.Height, k.Evidence)
+	}
 }
 
 // How a command opens the wallet.
@@ -336,6 +367,10 @@ func (f *walletFlags) restore(cmd *cobra.Command, wordsFile string) error {
 		return err
 	}
 	defer c.Close()
+	if !f.json {
+		fmt.Fprintf(cmd.OutOrStdout(), "restored: behind the last key that was used, %d for receiving and %d for change are proven never to have been: there is no more\n", wallet.Gap, wallet.Gap)
+	}
+	warn(cmd, c)
 	return f.printBalance(cmd, c)
 }
 
@@ -378,11 +413,12 @@ one wallet.`,
 			if err != nil {
 				return err
 			}
-			text := a.Text(c.Chain())
+			text, at := a.Text(c.Chain()), c.Balance().AsOf
 			if f.json {
-				return printJSON(cmd.OutOrStdout(), map[string]any{"address": text, "lock": a.Lock, "host": a.Host, "fresh": fresh})
+				return printJSON(cmd.OutOrStdout(), map[string]any{"address": text, "lock": a.Lock, "host": a.Host, "fresh": fresh, "height": at.Height, "time_ms": at.Time})
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), text)
+			fmt.Fprintf(cmd.ErrOrStderr(), "nothing was paid to it as of %s\n", when(at))
 			if !fresh {
 				fmt.Fprintf(cmd.ErrOrStderr(), "this address is out already: %d are unused, and with more of them restoring could miss a payment\n", wallet.Gap)
 			}
@@ -414,7 +450,16 @@ func (f *walletFlags) withSynced(cmd *cobra.Command, do func(*client.Client) err
 	if err := c.Sync(cmd.Context()); err != nil {
 		return interrupted(err)
 	}
+	warn(cmd, c)
 	return do(c)
+}
+
+// when is as of when something is proven.
+func when(at wallet.AsOf) string {
+	if at.Height == 0 {
+		return "the genesis: nothing was looked up yet"
+	}
+	return fmt.Sprintf("height %d, %s", at.Height, at.Time)
 }
 
 // interrupted is an error that a Ctrl-C explains.
@@ -444,7 +489,7 @@ func (f *walletFlags) printBalance(cmd *cobra.Command, c *client.Client) error {
 	if f.json {
 		return printJSON(out, viewBalance(b))
 	}
-	fmt.Fprintf(out, "%s shares, proven as of height %d, %s\n", b.Final, b.AsOf.Height, b.AsOf.Time)
+	fmt.Fprintf(out, "%s shares, proven as of %s\n", b.Final, when(b.AsOf))
 	if b.Reserved > 0 {
 		fmt.Fprintf(out, "%s of them in payments under way, which take %s; %s can be spent now\n", b.Reserved, b.Out, b.Available)
 	}

@@ -49,6 +49,7 @@ again does not pay again, unless with --again.`,
 	fl.StringVar(&p.note, "note", "", "a note for your own history")
 	fl.StringVar(&p.proof, "proof", "", "wait until the payment is final, and write its proof to this file")
 	fl.BoolVar(&p.again, "again", false, "pay once more, though the same amount was paid to this address before")
+	f.addDespite(fl)
 	fl.BoolVarP(&p.yes, "yes", "y", false, "do not ask at the terminal")
 	completeWords(cmd, "until", "known", "selected", "official", "final")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
@@ -254,7 +255,7 @@ rejected are proven, and the wallet keeps the proof file: --export writes it, fo
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.withSynced(cmd, func(c *client.Client) error {
 				if export == "" {
-					return f.printHistory(cmd, c.History())
+					return f.printHistory(cmd, c)
 				}
 				l, err := c.Find(export)
 				if err != nil {
@@ -275,7 +276,9 @@ rejected are proven, and the wallet keeps the proof file: --export writes it, fo
 	return cmd
 }
 
-func (f *walletFlags) printHistory(cmd *cobra.Command, lines []client.Line) error {
+func (f *walletFlags) printHistory(cmd *cobra.Command, c *client.Client) error {
+	lines, at := c.History(), c.Balance().AsOf
+	fmt.Fprintf(cmd.ErrOrStderr(), "as of %s\n", when(at))
 	if f.json {
 		for _, l := range lines {
 			if err := printJSON(cmd.OutOrStdout(), viewLine("transaction", l)); err != nil {
