@@ -19,6 +19,7 @@ import (
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
 
+	"charter/agent"
 	"charter/pool"
 	"charter/types"
 )
@@ -56,8 +57,13 @@ type Config struct {
 	LogLevel  string `key:"log_level" default:"info" help:"debug, info, warn or error"`
 	LogFormat string `key:"log_format" default:"text" help:"text or json"`
 
-	// CacheMB is the memory for disk blocks that were read, of both databases.
-	CacheMB int `key:"cache_mb" default:"32" help:"MiB of memory in which the store keeps what it read; 1 to 65536"`
+	// APIRequests is how many requests a second the API takes from one address; twice as many
+	// at once.
+	APIRequests int `key:"api_requests" default:"500" help:"requests a second that the API takes from one address; 1 to 1000000"`
+
+	// CacheMB is the memory for disk blocks that were read, of both databases; up to one and a
+	// half times as much holds tree pages besides.
+	CacheMB int `key:"cache_mb" default:"64" help:"MiB of memory in which the store keeps what it read; up to 1.5 times as much holds tree pages besides; 1 to 65536"`
 
 	// The pool of transactions that wait for a block.
 	PoolMB           int           `key:"pool_mb" default:"64" help:"MiB of transactions that may wait for a block; 1 to 4096"`
@@ -306,6 +312,8 @@ func (c *Config) wrong(key string) string {
 		return oneOf(c.LogFormat, "text", "json")
 	case "cache_mb":
 		return within(c.CacheMB, 1, 1<<16)
+	case "api_requests":
+		return within(c.APIRequests, 1, 1_000_000)
 	case "pool_mb":
 		return within(c.PoolMB, 1, 4096)
 	case "pool_transactions":
@@ -326,6 +334,14 @@ func (c *Config) path(p string) string {
 	return filepath.Join(c.Dir, p)
 }
 
+// apiLimits are the agent's.
+func (c *Config) apiLimits() agent.Limits {
+	l := agent.DefaultLimits
+	l.Requests, l.Burst = float64(c.APIRequests), 2*c.APIRequests
+	return l
+}
+
+// limits are the pool's.
 func (c *Config) limits() pool.Limits {
 	return pool.Limits{Bytes: c.PoolMB << 20, Count: c.PoolTransactions, Patience: types.Millis(c.PoolPatience.Milliseconds())}
 }

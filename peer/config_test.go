@@ -52,6 +52,7 @@ func TestLoadRefuses(t *testing.T) {
 		{key: "debug", environ: "CHARTER_PEER_DEBUG=127.0.0.1:99999", want: "host:port"},
 		{key: "log_level", flag: "loud", want: "one of debug, info, warn, error"},
 		{key: "log_format", flag: "xml", want: "one of text, json"},
+		{key: "api_requests", flag: "0", want: "a number from 1 to 1000000"},
 		{key: "cache_mb", file: "cache_mb = 0", want: "a number from 1 to 65536"},
 		{key: "pool_mb", flag: "64MB", want: "a whole number"},
 		{key: "pool_transactions", flag: "99999999", want: "a number from 1 to 10000000"},

@@ -224,7 +224,7 @@ func (n *network) Misbehaved(who types.Key, err error) {
 
 // serve starts to answer over HTTP.
 func (p *Peer) serve() {
-	p.agent = agent.New(agent.Config{Chain: p.chain, Status: p.Status, Key: &p.key, Genesis: p.genesis, Version: p.cfg.Version, Log: p.log})
+	p.agent = agent.New(agent.Config{Chain: p.chain, Status: p.Status, Limits: p.cfg.apiLimits(), Key: &p.key, Genesis: p.genesis, Version: p.cfg.Version, Log: p.log})
 	if p.api != nil {
 		mux := http.NewServeMux()
 		mux.Handle(p.agent.Handler())

@@ -67,7 +67,7 @@ func newLocalnet(dir string, n int, network string, params types.Params, owners 
 		p := &localPeer{name: fmt.Sprintf("peer-%d", i+1)}
 		p.dir, p.api, p.debug = filepath.Join(dir, p.name), ports[2*i], ports[2*i+1]
 		p.key, err = peer.Init(p.dir, map[string]string{
-			"genesis": filepath.Join("..", genesisFile), "api": p.api, "debug": p.debug, "log_level": "info",
+			"genesis": filepath.Join("..", genesisFile), "api_requests": "100000", "api": p.api, "debug": p.debug, "log_level": "info",
 		})
 		if err != nil {
 			return nil, err
