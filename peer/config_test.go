@@ -24,7 +24,7 @@ func TestLoadOrder(t *testing.T) {
 	}
 	want := Config{
 		Dir: dir, Genesis: "genesis.json", Key: "peer.key", Listen: "127.0.0.1:3", API: "127.0.0.1:1", Debug: "127.0.0.1:7071",
-		LogLevel: "debug", LogFormat: "text", CacheMB: 5, PoolMB: 7, PoolTransactions: 131072, PoolPatience: 700 * time.Millisecond,
+		LogLevel: "debug", LogFormat: "text", APIRequests: 500, CacheMB: 5, PoolMB: 7, PoolTransactions: 131072, PoolPatience: 700 * time.Millisecond,
 	}
 	if !same(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
