@@ -115,6 +115,9 @@ func (l *link) failed(ctx context.Context, x *exchange, err error) error {
 	case !errors.As(err, &wire):
 		return l.blame(Unreachable, x, err, "cannot reach the agent at %s (%v): start it, or name another one with --agent", l.url, err)
 	}
+	if code := wire.Code(); !connect.IsWireError(err) && (code == connect.CodeInvalidArgument || code == connect.CodeResourceExhausted) {
+		return l.lies(x, err) // it came, and is no answer, or larger than any
+	}
 	for _, d := range wire.Details() {
 		if v, err := d.Value(); err == nil {
 			if detail, ok := v.(*v1.ErrorDetail); ok {

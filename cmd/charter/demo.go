@@ -77,6 +77,7 @@ type demo struct {
 	proofs  []demoProof
 	finals  []time.Duration // from submit to final at the wallet's agent
 	proven  []time.Duration // to proven by the wallet
+	caught  int             // lies
 }
 
 type demoWallet struct {
@@ -148,6 +149,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 	took := time.Since(paying)
 	to, err := d.height(ctx)
 	if err != nil {
+		return err
+	}
+	if err := d.doubt(ctx); err != nil {
 		return err
 	}
 	if !d.Keep {
@@ -383,10 +387,10 @@ func (d *demo) verify(height uint64, rate float64) error {
 	finals := percentiles(d.finals)
 	summary := map[string]any{
 		"peers": len(d.net.peers), "payments": d.Payments, "final_ms": finals, "proven_ms": percentiles(d.proven),
-		"heights": height, "heights_per_second": rate, "verified": verified, "rejected": rejected,
+		"heights": height, "heights_per_second": rate, "verified": verified, "rejected": rejected, "caught": d.caught,
 	}
-	d.say("summary", summary, "%d of %d proofs verified from the genesis alone; %d peers, %d payments; final after %.0f ms (p50), %.0f ms (p99), %.0f ms at most; height %d, %.1f heights a second",
-		verified, len(d.proofs), len(d.net.peers), d.Payments, finals.P50, finals.P99, finals.Max, height, rate)
+	d.say("summary", summary, "%d of %d proofs verified from the genesis alone; %d lies caught; %d peers, %d payments; final after %.0f ms (p50), %.0f ms (p99), %.0f ms at most; height %d, %.1f heights a second",
+		verified, len(d.proofs), d.caught, len(d.net.peers), d.Payments, finals.P50, finals.P99, finals.Max, height, rate)
 	if rejected > 0 || verified == 0 {
 		return fmt.Errorf("%d of %d proofs do not hold", rejected, len(d.proofs))
 	}

@@ -248,6 +248,26 @@ func somebody(t *testing.T) string {
 	return k.String()
 }
 
+// Evidence of a lie is read by `charter verify`, and an unreachable agent gives way to another.
+func TestEvidence(t *testing.T) {
+	d := newDesk(t)
+	lie := &client.Lie{Agent: client.Witness{URL: "http://liar:1"}, Height: 7, Kind: client.NotProven, Call: "Proof", Text: "what it says does not hold"}
+	path := "evidence-7-00000000" + client.EvidenceSuffix
+	if err := os.WriteFile(path, (&client.Evidence{Lie: lie}).Encode(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := d.ok("verify", path); !strings.Contains(out, "http://liar:1") || !strings.Contains(out, "not signed") {
+		t.Errorf("verify says %q", out)
+	}
+	if status, _, said := try("verify", "genesis.json"+client.EvidenceSuffix); status != exitFailed || !strings.Contains(said, "cannot read the evidence") {
+		t.Errorf("status %d, %q", status, said)
+	}
+	status, out, said := try("wallet", "balance", "-w", "ann.wallet", "--genesis", "genesis.json", "--agent", "http://127.0.0.1:1", "--peers", d.agent)
+	if status != 0 || !strings.Contains(out, "as of height") || !strings.Contains(said, "going on with "+d.agent) {
+		t.Errorf("status %d, %q, %q", status, out, said)
+	}
+}
+
 // Every command explains itself, with an example.
 func TestHelp(t *testing.T) {
 	var look func(*cobra.Command)
