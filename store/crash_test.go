@@ -291,7 +291,11 @@ func newMemory(t *testing.T) crashable {
 // TestCrash crashes at writes and syncs all over a random life, the creation of the store
 // included, and each time loses all, some or none of what was not synced.
 func TestCrash(t *testing.T) {
-	for seed := range uint64(4) {
+	seeds, every := uint64(4), int64(9)
+	if testing.Short() {
+		seeds, every = 1, 40
+	}
+	for seed := range seeds {
 		l := newLife(seed)
 		mem := newMemory(t)
 		var (
@@ -305,7 +309,7 @@ func TestCrash(t *testing.T) {
 			if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
 				return nil
 			}
-			if n := points.Add(1); n < 60 || n%9 == 0 {
+			if n := points.Add(1); n < 60 && !testing.Short() || n%every == 0 {
 				mu.Lock()
 				defer mu.Unlock()
 				todo = append(todo, l.crashNow(mem.MemFS, []int{0, 50, 100}[rng.IntN(3)], rng))
@@ -327,7 +331,7 @@ func TestCrash(t *testing.T) {
 			}
 		}
 		check(t, s.Close())
-		if total < 50 {
+		if total < 20 {
 			t.Errorf("only %d crashes", total)
 		}
 		t.Logf("seed %d: %d crashes, %d blocks, %d signatures, %d heights", seed, total, len(l.blocks), len(l.signed)-1, len(l.states))
