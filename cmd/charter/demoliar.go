@@ -77,14 +77,12 @@ func (l *demoLie) serve(p *localPeer) (address string, stop func(), err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("start the lying agent: %w", err)
 	}
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: p.api})
 	transport := &http.Transport{DisableCompression: true}
-	direct := proxy.Director
-	proxy.Director = func(r *http.Request) {
-		direct(r)
-		r.Header.Del("Accept-Encoding")
+	proxy := &httputil.ReverseProxy{Transport: transport, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0)}
+	proxy.Rewrite = func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: p.api})
+		r.Out.Header.Del("Accept-Encoding")
 	}
-	proxy.Transport, proxy.FlushInterval, proxy.ErrorLog = transport, -1, log.New(io.Discard, "", 0)
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) } // mostly the wallet has left
 	proxy.ModifyResponse = func(r *http.Response) error {
 		if !strings.HasSuffix(r.Request.URL.Path, "/"+l.call) || r.StatusCode != http.StatusOK {
