@@ -306,11 +306,10 @@ func (c *Client) start() proof.Trusted {
 	return *c.genesis
 }
 
-// bodyMagic opens the body of a wallet file, before its version. The first had no certificate,
-// conflicts and agents; it is read, and not written.
+// bodyMagic opens the body of a wallet file, before its version.
 const (
 	bodyMagic   = "charter client"
-	bodyVersion = 2
+	bodyVersion = 1
 )
 
 // MaxNote bounds a note, in bytes.
@@ -340,21 +339,21 @@ func (c *Client) load(plain []byte) error {
 	if string(d.Take("magic", len(bodyMagic))) != bodyMagic {
 		d.Fail(types.Unknown, "magic")
 	}
-	version := d.U8("version")
-	if version == 0 || version > bodyVersion {
+	if d.U8("version") != bodyVersion {
 		d.Fail(types.Unknown, "version")
 	}
 	encoded := d.Bytes("wallet", len(plain))
 	synced := wallet.AsOf{Height: d.U64("height"), Time: d.Time("time")}
 	notes := make(map[types.Hash]string)
-	for range d.Count32("notes", 1<<20, 34) {
+	var last types.Hash
+	for i := range d.Count32("notes", 1<<20, 34) {
 		id := d.Hash("note")
-		notes[id] = d.String("note", MaxNote)
+		if i > 0 && bytes.Compare(last[:], id[:]) >= 0 {
+			d.Fail(types.NotCanonical, "notes")
+		}
+		last, notes[id] = id, d.String("note", MaxNote)
 	}
-	kept := watched{known: make(map[string]*known)}
-	if version >= 2 {
-		kept = decodeWatch(d)
-	}
+	kept := decodeWatch(d)
 	if err := d.Finish(); err != nil {
 		return c.file.damaged(err)
 	}

@@ -502,9 +502,13 @@ func decodeWatch(d *types.Decoder) watched {
 	for range d.Count16("conflicts", maxClashes, 9) {
 		w.conflicts = append(w.conflicts, Clash{d.U64("height"), d.String("evidence", maxEvidenceText)})
 	}
-	for range d.Count16("agents", maxKnown, 50) {
+	last := ""
+	for i := range d.Count16("agents", maxKnown, 50) {
 		k := &known{Witness: decodeWitness(d), listed: d.Bool("listed"), highest: d.U64("highest"), less: d.Time("less"), caught: Kind(d.U8("caught"))}
-		w.known[k.URL] = k
+		if i > 0 && k.URL <= last {
+			d.Fail(types.NotCanonical, "agents")
+		}
+		last, w.known[k.URL] = k.URL, k
 	}
 	return w
 }
