@@ -394,11 +394,19 @@ func (c *Core) prune() {
 			delete(c.levels, h)
 		}
 	}
-	for _, r := range c.runs {
+	for n, r := range c.runs {
 		for h := range r.draws {
 			if h < c.floor {
 				delete(r.draws, h)
 			}
+		}
+		if n < d.by.Number {
+			delete(c.runs, n)
+		}
+	}
+	for h := range c.snapshots {
+		if h < d.by.Snapshot {
+			delete(c.snapshots, h)
 		}
 	}
 }
