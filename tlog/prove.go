@@ -3,6 +3,7 @@ package tlog
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"charter/types"
 )
@@ -168,7 +169,7 @@ func inclusion(at subtree, size, index uint64) (Path, error) {
 		}
 		path = append(path, h)
 	}
-	reverse(path)
+	slices.Reverse(path)
 	return path, nil
 }
 
@@ -204,14 +205,8 @@ func consistency(at subtree, old, new uint64) (Path, error) {
 		}
 		path = append(path, h)
 	}
-	reverse(path)
+	slices.Reverse(path)
 	return path, nil
-}
-
-func reverse(p Path) {
-	for i, j := 0, len(p)-1; i < j; i, j = i+1, j-1 {
-		p[i], p[j] = p[j], p[i]
-	}
 }
 
 // Memory is a stored log in memory: by level, its nodes. The zero Memory is the empty log.
