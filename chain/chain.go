@@ -300,8 +300,8 @@ func (c *Chain) admit(m submission) error {
 func (c *Chain) pump() (time.Duration, error) {
 	for {
 		now := c.cfg.Now()
-		for _, id := range c.pool.Expire(now) {
-			c.displace(id)
+		if err := c.drop(c.pool.Expire(now)); err != nil {
+			return 0, err
 		}
 		waiting, poolWake := c.pool.Ready(now)
 		c.core.Step(consensus.Tick{Now: now})
@@ -618,16 +618,21 @@ func (c *Chain) digest(a appliedBatch) {
 	for _, s := range a.snapshots {
 		c.core.Step(consensus.Snapshot{Snapshot: s})
 	}
-	dropped := c.pool.Settle(a.settled, a.spent)
-	for _, id := range dropped {
+	for _, id := range a.settled { // more than those that waited here
 		c.displace(id)
 	}
-	for _, id := range a.settled {
+	if err := c.drop(c.pool.Settle(a.settled, a.spent)); err != nil {
+		c.fail(err)
+	}
+}
+
+// drop forgets transactions that the pool has let go of.
+func (c *Chain) drop(ids []types.Hash) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	for _, id := range ids {
 		c.displace(id)
 	}
-	if len(dropped) > 0 {
-		if err := c.cfg.Store.DropPool(dropped...); err != nil {
-			c.fail(err)
-		}
-	}
+	return c.cfg.Store.DropPool(ids...)
 }
