@@ -210,9 +210,9 @@ func (c *Chain) send(m any) error {
 // What the loop handles, besides []*checked.
 type (
 	submission struct {
-		parsed *ledger.Parsed
-		raw    []byte
-		reply  chan error
+		txs   []*ledger.Parsed
+		raws  [][]byte
+		reply chan []error // one for each
 	}
 	unforwarded types.Hash
 	syncing     bool
@@ -284,16 +284,6 @@ func (c *Chain) take(b *checked) {
 	c.checker.hold(b)
 	c.core.Step(consensus.Tick{Now: c.cfg.Now()})
 	c.core.Step(consensus.Block{Block: b.block})
-}
-
-// admit puts a submitted transaction into the pool.
-func (c *Chain) admit(m submission) error {
-	now := c.cfg.Now()
-	err := c.pool.Add(m.parsed.ID, m.parsed.Tx, m.raw, now)
-	if err == nil {
-		c.place(m.parsed.ID, Waiting, types.Hash{}, now)
-	}
-	return err
 }
 
 // pump does what follows from all that was handled, and says when to look again.

@@ -201,9 +201,7 @@ func (l link) Forward(txs [][]byte, host types.Key) {
 	for i, k := range l.w.keys {
 		if k.Public() == host {
 			l.w.send(l.self, i, func(c *Chain) {
-				for _, tx := range txs {
-					_ = c.SubmitForwarded(context.Background(), tx)
-				}
+				_ = c.SubmitForwarded(context.Background(), txs)
 			})
 		}
 	}

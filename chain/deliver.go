@@ -1,8 +1,6 @@
 package chain
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -103,20 +101,6 @@ func (k *checker) remember(leaf types.Hash, p *ledger.Parsed) {
 	k.good[leaf] = p
 }
 
-// transaction parses a transaction and verifies its signatures, or knows it. Raw must not
-// change afterwards.
-func (k *checker) transaction(raw []byte) (*ledger.Parsed, error) {
-	p, leaf, known, err := k.parse(raw)
-	if err != nil || known {
-		return p, err
-	}
-	if err = p.Verify(); err != nil {
-		return nil, err
-	}
-	k.remember(leaf, p)
-	return p, nil
-}
-
 // unverified is the signatures that something stands on and that are not verified yet.
 type unverified struct {
 	checks []sig.Check
@@ -176,25 +160,18 @@ func (k *checker) parsePayload(raws [][]byte, u *unverified) (root types.Hash, t
 	leaves := make([]types.Hash, len(raws))
 	txs = make([]ledger.Ordered, len(raws))
 	fresh := make([]*ledger.Parsed, len(raws))
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	const stride = 16
-	for from := 0; from < len(raws); from += stride {
-		g.Go(func() error {
-			for i := from; i < min(from+stride, len(raws)); i++ {
-				p, leaf, known, err := k.parse(raws[i])
-				if err != nil {
-					return fmt.Errorf("transaction %d: %w", i, err)
-				}
-				leaves[i], txs[i] = leaf, ledger.Ordered{Tx: p.Tx, ID: p.ID}
-				if !known {
-					fresh[i] = p
-				}
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
+	err = each(len(raws), func(i int) error {
+		p, leaf, known, err := k.parse(raws[i])
+		if err != nil {
+			return fmt.Errorf("transaction %d: %w", i, err)
+		}
+		leaves[i], txs[i] = leaf, ledger.Ordered{Tx: p.Tx, ID: p.ID}
+		if !known {
+			fresh[i] = p
+		}
+		return nil
+	})
+	if err != nil {
 		return root, nil, err
 	}
 	for i, p := range fresh {
@@ -310,75 +287,6 @@ func (c *Chain) DeliverVotes(from types.Key, votes []types.SignedVote) {
 			return
 		}
 		c.votes.add(v)
-	}
-}
-
-// Submit takes a transaction from a wallet: it checks it, makes it durable, and gives its id.
-// One that was submitted before is no error. Errors: *Error of kinds Invalid, Conflict, PoolFull.
-func (c *Chain) Submit(ctx context.Context, raw []byte) (types.Hash, error) {
-	p, err := c.checker.transaction(append([]byte(nil), raw...))
-	if err != nil {
-		return types.Hash{}, invalidError(err)
-	}
-	if settled, err := c.conflict(p); err != nil || settled {
-		return p.ID, err
-	}
-	m := submission{p, append([]byte(nil), raw...), make(chan error, 1)}
-	if err := c.send(m); err != nil {
-		return types.Hash{}, err
-	}
-	select {
-	case err = <-m.reply:
-	case <-c.quit:
-		return types.Hash{}, ErrClosed
-	case <-ctx.Done():
-		return types.Hash{}, ctx.Err()
-	}
-	if err != nil {
-		return types.Hash{}, poolError(err)
-	}
-	return p.ID, c.cfg.Store.PutPool(p.ID, m.raw)
-}
-
-// conflict reports whether a transaction is settled already, or refuses one that the final
-// state would.
-func (c *Chain) conflict(p *ledger.Parsed) (settled bool, err error) {
-	pin := c.pins.latest()
-	if pin == nil {
-		return false, errors.New("no state yet")
-	}
-	defer c.pins.drop(pin)
-	if e, err := pin.snap.Event(p.ID); err != nil || e != nil && (e.Kind == types.Applied || ledger.Terminal(e.Reason)) {
-		return e != nil, err
-	}
-	if p.Tx.ValidUntil < pin.time {
-		return false, refuse(Conflict, types.TooLate.String(), "the transaction was valid until %s, and consensus time is %s: make a new one", p.Tx.ValidUntil, pin.time)
-	}
-	for i, in := range p.Tx.Inputs {
-		o, err := pin.snap.Output(in.Position)
-		switch {
-		case err != nil:
-			return false, err
-		case o == nil || o.Source != in.Source || o.Index != in.Index || o.Output != in.Output:
-			return false, refuse(Conflict, types.UnknownOutput.String(), "input %d names an output at position %d that is not there in the final state: wait until what pays it is final, or refresh the wallet", i, in.Position)
-		case o.SpentHeight > 0:
-			return false, refuse(Conflict, types.SpentOutput.String(), "input %d: the output at position %d was spent at height %d", i, in.Position, o.SpentHeight)
-		}
-	}
-	return false, nil
-}
-
-// SubmitForwarded is Submit for a transaction that another peer sent on.
-func (c *Chain) SubmitForwarded(ctx context.Context, raw []byte) error {
-	_, err := c.Submit(ctx, raw)
-	return err
-}
-
-// Unforwarded tells of a transaction that its host could not be given: this peer carries it
-// itself then.
-func (c *Chain) Unforwarded(raw []byte) {
-	if p, err := c.checker.transaction(raw); err == nil { // it was checked when it was submitted
-		_ = c.send(unforwarded(p.ID))
 	}
 }
 

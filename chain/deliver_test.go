@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -95,13 +96,21 @@ func TestBlocksTogether(t *testing.T) {
 			t.Errorf("block %d has %d transactions", i, len(b.txs))
 		}
 	}
-	// Submitted, a false transaction is refused, and a known one is known.
-	txs := [][]byte{w.pay(30)}
+	// Submitted together, false ones are refused, each with its own reason, and the others are not.
+	txs := [][]byte{w.pay(30), w.pay(1), w.pay(31), w.pay(32)[:50]}
 	falsify(0)(nil, txs)
-	if _, err := k.transaction(txs[0]); !ledger.IsKind(err, ledger.BadSignature) {
-		t.Error(err)
+	answers := make([]Answer, len(txs))
+	parsed := k.transactions(txs, answers)
+	for i, want := range []string{ledger.BadSignature.String(), "", "", "encoding"} {
+		var refused *Error
+		switch {
+		case want == "" && (parsed[i] == nil || answers[i].Err != nil || answers[i].ID != parsed[i].ID):
+			t.Errorf("transaction %d: %+v", i, answers[i])
+		case want != "" && (parsed[i] != nil || !errors.As(answers[i].Err, &refused) || refused.Kind != Invalid || refused.Reason != want):
+			t.Errorf("transaction %d: %+v, and not refused as %s", i, answers[i], want)
+		}
 	}
-	if p, err := k.transaction(w.pay(1)); err != nil || p.ID != good[0].txs[1].ID {
-		t.Error(err)
+	if parsed[1].ID != good[0].txs[1].ID || len(k.good) != 3*per+1 {
+		t.Errorf("%d remembered", len(k.good))
 	}
 }

@@ -342,13 +342,15 @@ func (c *Chain) refillPool() error {
 	}
 	c.pool = newPool(c)
 	now := c.cfg.Now()
-	var drop []types.Hash
+	pin := c.pins.latest()
+	defer c.pins.drop(pin)
+	var drop, keep []types.Hash
 	for _, w := range waiting {
 		p, err := ledger.Parse(c.id, c.params, w.Raw)
 		if err != nil {
 			return fmt.Errorf("stored transaction %s: %w", w.ID, err)
 		}
-		settled, err := c.conflict(p)
+		settled, err := pin.conflict(p)
 		var refused *Error
 		switch {
 		case errors.As(err, &refused) || settled:
@@ -359,9 +361,10 @@ func (c *Chain) refillPool() error {
 			if err := c.pool.Add(p.ID, p.Tx, w.Raw, now); err != nil {
 				return fmt.Errorf("stored transaction %s: %w", w.ID, err)
 			}
-			c.place(p.ID, Waiting, types.Hash{}, now)
+			keep = append(keep, p.ID)
 		}
 	}
+	c.place(keep, now)
 	if len(drop) == 0 {
 		return nil
 	}

@@ -221,12 +221,19 @@ func (c *Chain) stamp(up *Update) {
 	up.At, up.Height, up.Final, up.Certified = c.cfg.Now(), c.status.Height, c.status.Final, c.status.Certified
 }
 
-// place notes where a transaction is, and tells it.
-func (c *Chain) place(id types.Hash, tier Tier, block types.Hash, now types.Millis) {
+// place notes that transactions wait, and tells it.
+func (c *Chain) place(ids []types.Hash, now types.Millis) {
+	if len(ids) == 0 {
+		return
+	}
+	up := Update{Tiers: make([]TierChange, len(ids))}
 	c.mu.Lock()
-	c.where[id] = &Transaction{Tier: tier, Block: block, At: now}
+	for i, id := range ids {
+		c.where[id] = &Transaction{Tier: Waiting, At: now}
+		up.Tiers[i] = TierChange{Transaction: id, Tier: Waiting}
+	}
 	c.mu.Unlock()
-	c.feed.publish(c, Update{Tiers: []TierChange{{id, block, tier}}})
+	c.feed.publish(c, up)
 }
 
 // displace forgets where a transaction was: it is settled, or was given up.

@@ -52,9 +52,9 @@ type Chain interface {
 	Blocks(from uint64, limit int) ([]types.RawBlock, error)
 	// Heights are the greatest height in the view, and the greatest that is final.
 	Heights() (top, final uint64)
-	// SubmitForwarded takes a transaction that another peer sent on, and returns nil once it
-	// is durable. The text of an error is told to the sender.
-	SubmitForwarded(ctx context.Context, raw []byte) error
+	// SubmitForwarded takes transactions that another peer sent on, and returns for each nil once
+	// it is durable. The text of an error is told to the sender.
+	SubmitForwarded(ctx context.Context, raws [][]byte) []error
 	// SetSyncing says whether this peer is far behind others and catching up.
 	SetSyncing(bool)
 }

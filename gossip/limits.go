@@ -75,7 +75,6 @@ const (
 	queueBytes     = 16 << 20 // and their bytes: four greatest replies; above, pushes are dropped
 	forwardCount   = 4096     // transactions waiting for their host: 16 requests
 	forwardBytes   = 8 << 20  // and their bytes
-	submitAtOnce   = 64       // forwarded transactions in the chain's hands: one sync covers them
 	maxWanted      = 8192     // blocks wanted in all: more are found by range
 	maxWantedFrom  = 1024     // wanted because of one peer: one height of the greatest network
 	seenBlocks     = 1 << 14  // ids remembered, so that a push is delivered once: 16 heights of the greatest network

@@ -308,17 +308,7 @@ func nextHeight(heights []uint64, n int, from, top uint64) uint64 {
 }
 
 func (g *Gossip) serveTxs(ctx context.Context, txs [][]byte) transport.Message {
-	errs := make([]error, len(txs))
-	slots := make(chan struct{}, submitAtOnce)
-	var all sync.WaitGroup
-	for i, tx := range txs {
-		slots <- struct{}{}
-		all.Go(func() {
-			errs[i] = g.cfg.Chain.SubmitForwarded(ctx, tx)
-			<-slots
-		})
-	}
-	all.Wait()
+	errs := g.cfg.Chain.SubmitForwarded(ctx, txs)
 	g.count(&g.stats.TxsIn, len(txs))
 	return resultsMessage(errs)
 }

@@ -187,7 +187,15 @@ func (c *fakeChain) Heights() (top, final uint64) {
 	return c.top, max(c.top, 4) - 4
 }
 
-func (c *fakeChain) SubmitForwarded(_ context.Context, raw []byte) error {
+func (c *fakeChain) SubmitForwarded(ctx context.Context, raws [][]byte) []error {
+	errs := make([]error, len(raws))
+	for i, raw := range raws {
+		errs[i] = c.submitForwarded(ctx, raw)
+	}
+	return errs
+}
+
+func (c *fakeChain) submitForwarded(_ context.Context, raw []byte) error {
 	c.mu.Lock()
 	judge := c.onSubmit
 	c.mu.Unlock()

@@ -116,7 +116,7 @@ func (l *life) sign() error {
 func (l *life) submit() error {
 	id := types.Hash{byte(len(l.pool)), byte(len(l.pool) >> 8), 1}
 	l.set(func() { l.pool = append(l.pool, id) })
-	err := l.store.PutPool(id, bytes.Repeat(id[:3], 50))
+	err := l.store.PutPool(Waiting{id, bytes.Repeat(id[:3], 50)})
 	if err == nil {
 		l.set(func() { l.waiting = len(l.pool) })
 	}

@@ -451,16 +451,18 @@ type Waiting struct {
 	Raw []byte // types.Transaction.Encode
 }
 
-// PutPool keeps a submitted transaction. When it returns the transaction is durable, and may be
-// acknowledged. One that is there already stays where it is.
-func (s *Store) PutPool(id types.Hash, raw []byte) error {
+// PutPool keeps submitted transactions, in this order. When it returns they are durable, and may
+// be acknowledged. One that is there already stays where it is.
+func (s *Store) PutPool(txs ...Waiting) error {
 	l := &s.log
-	if len(raw) > types.MaxTransaction {
-		panic(fmt.Sprintf("store: transaction %s of %d bytes", id, len(raw)))
+	for _, w := range txs {
+		if len(w.Raw) > types.MaxTransaction {
+			panic(fmt.Sprintf("store: transaction %s of %d bytes", w.ID, len(w.Raw)))
+		}
 	}
 	return s.stop.run(func() error {
 		b := l.db.NewBatch()
-		if err := l.enterPool(b, id, raw); err != nil {
+		if err := l.enterPool(b, txs); err != nil {
 			return err
 		}
 		if err := b.SyncWait(); err != nil {
@@ -470,22 +472,30 @@ func (s *Store) PutPool(id types.Hash, raw []byte) error {
 	})
 }
 
-func (l *logStore) enterPool(b *pebble.Batch, id types.Hash, raw []byte) error {
+func (l *logStore) enterPool(b *pebble.Batch, txs []Waiting) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	old, err := get(l.db, key(logWaiting, id[:]))
-	if err != nil {
-		return err
-	}
-	if old != nil { // there is nothing to write, and its sync to wait for
-		err = b.LogData(nil, nil)
-	} else {
+	seen := make(map[types.Hash]bool, len(txs))
+	for _, w := range txs {
+		at := key(logWaiting, w.ID[:])
+		old, err := get(l.db, at)
+		if err != nil {
+			return err
+		}
+		if old != nil || seen[w.ID] {
+			continue
+		}
+		seen[w.ID] = true
 		place := u64(l.nextPool)
 		l.nextPool++
-		err = errors.Join(b.Set(key(logPool, place), Waiting{id, raw}.encode(), nil), b.Set(key(logWaiting, id[:]), place, nil))
+		if err := errors.Join(b.Set(key(logPool, place), w.encode(), nil), b.Set(at, place, nil)); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
+	if b.Empty() { // there is nothing to write, and a sync to wait for
+		if err := b.LogData(nil, nil); err != nil {
+			return err
+		}
 	}
 	return l.db.ApplyNoSyncWait(b, pebble.Sync)
 }

@@ -222,8 +222,9 @@ func TestPool(t *testing.T) {
 		var wait sync.WaitGroup
 		for i := range 8 {
 			wait.Go(func() {
-				for j := range 8 {
-					check(t, s.PutPool(types.Hash{byte(i), byte(j)}, []byte{byte(i), byte(j), 1}))
+				tx := func(j int) Waiting { return Waiting{types.Hash{byte(i), byte(j)}, []byte{byte(i), byte(j), 1}} }
+				for j := 0; j < 8; j += 2 {
+					check(t, s.PutPool(tx(j), tx(max(0, j-1)), tx(j), tx(j+1))) // some once more
 				}
 			})
 		}
@@ -240,10 +241,10 @@ func TestPool(t *testing.T) {
 			}
 			next[w.ID[0]]++
 		}
-		check(t, s.PutPool(before[5].ID, before[5].Raw))
+		check(t, s.PutPool(before[5]))
 		check(t, s.DropPool(before[0].ID, before[7].ID, types.Hash{0xff}))
 		s = reopen(t, s)
-		check(t, s.PutPool(types.Hash{0xaa}, []byte{5}))
+		check(t, s.PutPool(Waiting{types.Hash{0xaa}, []byte{5}}))
 		s = reopen(t, s)
 		after, err := s.Pool()
 		check(t, err)
