@@ -18,6 +18,7 @@ import (
 	v1 "charter/api/charter/v1"
 	"charter/api/charter/v1/charterv1connect"
 	"charter/client"
+	"charter/internal/chaos"
 	"charter/peer"
 	"charter/types"
 )
@@ -42,8 +43,10 @@ type localPeer struct {
 	name  string
 	dir   string
 	key   types.Key
-	api   string // host:port
-	debug string // host:port
+	api   string       // host:port
+	debug string       // host:port
+	space *chaos.Space // where it runs; nil for this process's own network
+	http  *http.Client // reaches api; nil for http.DefaultClient
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the process has ended
 	err   error         // how, then
@@ -51,9 +54,15 @@ type localPeer struct {
 
 const genesisFile = "genesis.json"
 
-// newLocalnet makes the directories of n peers, and the genesis that owners gives for them.
+// place is where a peer of a localnet is reached.
+type place struct {
+	udp, api, debug string       // host:port
+	space           *chaos.Space // in which that is; nil for this process's own network
+}
+
+// newLocalnet makes the directories of n peers on this machine's loopback, and the genesis that
+// owners gives for them.
 func newLocalnet(dir string, n int, network string, params types.Params, owners func(peers []types.Key) []types.GenesisOutput) (*localnet, error) {
-	net := &localnet{dir: dir, genesis: &types.Genesis{Network: network, Time: types.MillisOf(time.Now()), Params: params}}
 	ports, err := freePorts(2 * n)
 	if err != nil {
 		return nil, err
@@ -62,10 +71,24 @@ func newLocalnet(dir string, n int, network string, params types.Params, owners 
 	if err != nil {
 		return nil, err
 	}
-	var keys []types.Key
+	var places []place
 	for i := range n {
-		p := &localPeer{name: fmt.Sprintf("peer-%d", i+1)}
-		p.dir, p.api, p.debug = filepath.Join(dir, p.name), ports[2*i], ports[2*i+1]
+		places = append(places, place{udp: udp[i], api: ports[2*i], debug: ports[2*i+1]})
+	}
+	return placeLocalnet(dir, places, network, params, owners)
+}
+
+// placeLocalnet does so for a peer at each of the places.
+func placeLocalnet(dir string, places []place, network string, params types.Params, owners func(peers []types.Key) []types.GenesisOutput) (*localnet, error) {
+	net := &localnet{dir: dir, genesis: &types.Genesis{Network: network, Time: types.MillisOf(time.Now()), Params: params}}
+	var keys []types.Key
+	for i, at := range places {
+		p := &localPeer{name: fmt.Sprintf("peer-%d", i+1), api: at.api, debug: at.debug, space: at.space}
+		p.dir = filepath.Join(dir, p.name)
+		if p.space != nil {
+			p.http = &http.Client{Transport: &http.Transport{DialContext: p.space.Dial, MaxIdleConnsPerHost: 16}}
+		}
+		var err error
 		p.key, err = peer.Init(p.dir, map[string]string{
 			"genesis": filepath.Join("..", genesisFile), "api_requests": "100000", "api": p.api, "debug": p.debug, "log_level": "info",
 		})
@@ -74,7 +97,7 @@ func newLocalnet(dir string, n int, network string, params types.Params, owners 
 		}
 		net.peers = append(net.peers, p)
 		keys = append(keys, p.key)
-		net.genesis.Peers = append(net.genesis.Peers, types.GenesisPeer{Peer: p.key, Name: p.name, Address: udp[i], Reward: p.key})
+		net.genesis.Peers = append(net.genesis.Peers, types.GenesisPeer{Peer: p.key, Name: p.name, Address: at.udp, Reward: p.key})
 	}
 	net.genesis.Outputs = owners(keys)
 	if err := net.genesis.Check(); err != nil {
@@ -134,7 +157,11 @@ func (p *localPeer) start() error {
 	p.cmd = exec.Command(file, "peer", "run", "--dir", p.dir)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	apart(p.cmd) // Ctrl-C is for us: we stop them in order
-	if err := p.cmd.Start(); err != nil {
+	start := p.cmd.Start
+	if p.space != nil {
+		start = func() error { return p.space.Do(p.cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	p.done = make(chan struct{})
@@ -147,7 +174,11 @@ func (p *localPeer) start() error {
 
 // client is a client of the peer's API.
 func (p *localPeer) client() charterv1connect.AgentClient {
-	return charterv1connect.NewAgentClient(http.DefaultClient, "http://"+p.api)
+	c := p.http
+	if c == nil {
+		c = http.DefaultClient
+	}
+	return charterv1connect.NewAgentClient(c, "http://"+p.api)
 }
 
 // status is what the peer tells of itself.
