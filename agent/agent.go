@@ -102,7 +102,7 @@ func (a *Agent) Handler() (path string, handler http.Handler) {
 		connect.WithCompressMinBytes(compressFrom))
 	errorWriter := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.clients.request(r.RemoteAddr, time.Now()); err != nil {
+		if err := a.clients.requests(r.RemoteAddr, 1, time.Now()); err != nil {
 			err = a.wire(r.URL.Path, err)
 			a.meter.answered(r.URL.Path, connect.CodeOf(err).String())
 			_ = errorWriter.Write(w, r, err) // who is refused for coming too often may have gone
@@ -198,33 +198,92 @@ func code(err error) string {
 type service struct{ *Agent }
 
 func (a service) Submit(ctx context.Context, r *connect.Request[v1.SubmitRequest]) (*connect.Response[v1.SubmitResponse], error) {
-	if r.Msg.Chain != "" {
-		want, err := parseHash(r.Msg.Chain)
-		if err != nil {
-			return nil, refuse(BadRequest, "chain: %v", err)
-		}
-		if want != a.id {
-			return nil, refuse(WrongChain, "the transaction is for chain %s, and this agent serves %s (%s)", want, a.id, a.network)
-		}
-	}
-	raw := r.Msg.Transaction
-	if len(raw) > types.MaxTransaction {
-		return nil, refuse(TooLarge, "the transaction has %d bytes, and may have %d", len(raw), types.MaxTransaction)
-	}
-	tx, err := types.DecodeTransaction(raw)
-	if err != nil {
-		return nil, &Error{Kind: Invalid, Reason: "encoding", Text: err.Error()}
-	}
-	// The clock starts before the chain knows of it, since it may tell a tier before it answers.
-	id := tx.ID(a.id)
-	fresh := a.meter.submitted(id, time.Now())
-	if _, err := a.chain.Submit(ctx, raw); err != nil {
-		if fresh {
-			a.meter.forget(id)
-		}
+	if err := a.ours(r.Msg.Chain); err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&v1.SubmitResponse{Id: id.String()}), nil
+	answer := a.submit(ctx, [][]byte{r.Msg.Transaction})[0]
+	if answer.Err != nil {
+		return nil, answer.Err
+	}
+	return connect.NewResponse(&v1.SubmitResponse{Id: answer.ID.String()}), nil
+}
+
+func (a service) SubmitAll(ctx context.Context, r *connect.Request[v1.SubmitAllRequest]) (*connect.Response[v1.SubmitAllResponse], error) {
+	if err := a.ours(r.Msg.Chain); err != nil {
+		return nil, err
+	}
+	n := len(r.Msg.Transactions)
+	if n > maxSubmit {
+		return nil, refuse(TooLarge, "%d transactions in a call, and there may be %d", n, maxSubmit)
+	}
+	if err := a.clients.requests(r.Peer().Addr, max(n, 1)-1, time.Now()); err != nil { // the first was charged at the door
+		return nil, err
+	}
+	out := &v1.SubmitAllResponse{Results: make([]*v1.SubmitResult, n)}
+	for i, answer := range a.submit(ctx, r.Msg.Transactions) {
+		result := new(v1.SubmitResult)
+		if !answer.ID.IsZero() {
+			result.Id = answer.ID.String()
+		}
+		if answer.Err != nil {
+			ours := a.explain(r.Spec().Procedure, answer.Err)
+			result.Error, result.Message = ours.detail(), ours.Text
+		}
+		out.Results[i] = result
+	}
+	return connect.NewResponse(out), nil
+}
+
+// ours refuses what is meant for another chain.
+func (a *Agent) ours(chain string) error {
+	if chain == "" {
+		return nil
+	}
+	want, err := parseHash(chain)
+	if err != nil {
+		return refuse(BadRequest, "chain: %v", err)
+	}
+	if want != a.id {
+		return refuse(WrongChain, "the transaction is for chain %s, and this agent serves %s (%s)", want, a.id, a.network)
+	}
+	return nil
+}
+
+// submit gives the chain what is a transaction at all.
+func (a *Agent) submit(ctx context.Context, raws [][]byte) []chain.Answer {
+	out := make([]chain.Answer, len(raws))
+	var good [][]byte
+	var of []int // the answer of each
+	for i, raw := range raws {
+		if len(raw) > types.MaxTransaction {
+			out[i].Err = refuse(TooLarge, "the transaction has %d bytes, and may have %d", len(raw), types.MaxTransaction)
+			continue
+		}
+		tx, err := types.DecodeTransaction(raw)
+		if err != nil {
+			out[i].Err = &Error{Kind: Invalid, Reason: "encoding", Text: err.Error()}
+			continue
+		}
+		out[i].ID = tx.ID(a.id)
+		good, of = append(good, raw), append(of, i)
+	}
+	if len(good) == 0 {
+		return out
+	}
+	// The clocks start before the chain knows of them, since it may tell a tier before it answers.
+	now := time.Now()
+	fresh := make([]bool, len(good))
+	for j, i := range of {
+		fresh[j] = a.meter.submitted(out[i].ID, now)
+	}
+	for j, answer := range a.chain.SubmitAll(ctx, good) {
+		id := out[of[j]].ID
+		if answer.Err != nil && fresh[j] {
+			a.meter.forget(id)
+		}
+		out[of[j]] = chain.Answer{ID: id, Err: answer.Err}
+	}
+	return out
 }
 
 func (a service) Proof(_ context.Context, r *connect.Request[v1.ProofRequest]) (*connect.Response[v1.ProofResponse], error) {

@@ -40,6 +40,41 @@ func TestSubmit(t *testing.T) {
 	}
 }
 
+// Each of several transactions has its own answer, and costs as much as a call.
+func TestSubmitAll(t *testing.T) {
+	s := serve(t, func(l *Limits) { l.Burst, l.Requests = 10, 1e-9 })
+	s.submit = func(_ context.Context, raw []byte) error {
+		if bytes.Equal(raw, transaction(3).Encode()) {
+			return &chain.Error{Kind: chain.Conflict, Reason: "spent", Text: "input 0 is spent since height 5"}
+		}
+		return nil
+	}
+	all := [][]byte{transaction(1).Encode(), transaction(2).Encode()[:50], transaction(3).Encode(), make([]byte, types.MaxTransaction+1), transaction(1).Encode(), transaction(4).Encode()}
+	r, err := s.client.SubmitAll(t.Context(), ask(&v1.SubmitAllRequest{Transactions: all}))
+	if err != nil || len(r.Msg.Results) != len(all) {
+		t.Fatal(r, err)
+	}
+	one, three, four := s.id(1).String(), s.id(3).String(), s.id(4).String()
+	for i, want := range []struct{ id, kind, reason string }{{one, "", ""}, {"", "invalid", "encoding"}, {three, "conflict", "spent"}, {"", "too_large", ""}, {one, "", ""}, {four, "", ""}} {
+		got := r.Msg.Results[i]
+		if got.Id != want.id || got.Error.GetKind() != want.kind || got.Error.GetReason() != want.reason || (got.Message == "") != (want.kind == "") {
+			t.Errorf("transaction %d: %v, want %v", i, got, want)
+		}
+	}
+	if len(s.txs) != 2 {
+		t.Errorf("the chain has %v", s.txs)
+	}
+	for kind, m := range map[Kind]*v1.SubmitAllRequest{
+		TooMany:    {Transactions: all}, // six of ten were used up
+		TooLarge:   {Transactions: make([][]byte, maxSubmit+1)},
+		WrongChain: {Transactions: all[:1], Chain: hash(5).String()},
+	} {
+		if _, err := s.client.SubmitAll(t.Context(), ask(m)); detail(err).GetKind() != string(kind) {
+			t.Errorf("want %s, got %v", kind, err)
+		}
+	}
+}
+
 // Each kind of error, brought about through a client. Every kind has a row.
 func TestErrors(t *testing.T) {
 	submit := func(s *setup, m *v1.SubmitRequest) error {

@@ -12,10 +12,10 @@ import (
 // *chain.Chain is. All methods may be called by many goroutines at once. Errors that a client
 // should understand are *chain.Error; any other is logged, and told to the client as Internal.
 type Chain interface {
-	// Submit checks a transaction, makes it durable and gives its id. What was submitted
+	// SubmitAll checks transactions, makes them durable and gives their ids. What was submitted
 	// before is no error. It may block while the pool is being written, until ctx is done.
 	// Errors: Invalid, Conflict, PoolFull.
-	Submit(ctx context.Context, raw []byte) (types.Hash, error)
+	SubmitAll(ctx context.Context, raws [][]byte) []chain.Answer
 
 	// Updates tells what changes from now on, in order, until ctx is done or the chain stops;
 	// then the channel is closed. The first update comes at once: the heights as they are,

@@ -92,31 +92,40 @@ func notYet(err error) bool {
 	return e != nil && e.Kind == NotYet
 }
 
-// wire is the error as a client gets it. An error that is none of ours is logged, and
-// told as Internal without its words.
-func (a *Agent) wire(call string, err error) error {
+// explain is the error as a client may know it. One that is none of ours is logged, and told as
+// Internal without its words.
+func (a *Agent) explain(call string, err error) *Error {
 	ours := translate(err)
+	switch {
+	case ours != nil, errors.As(err, &ours):
+		return ours
+	case errors.Is(err, context.DeadlineExceeded):
+		return refuse(Busy, "the peer did not manage this in time; try again").after(time.Second)
+	}
+	a.log.Error("a call failed", "call", call, "err", err)
+	return refuse(Internal, "the agent failed; its log says more")
+}
+
+// wire is the error as a client gets it.
+func (a *Agent) wire(call string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case ours != nil, errors.As(err, &ours):
 	case errors.Is(err, context.Canceled):
 		return connect.NewError(connect.CodeCanceled, err)
-	case errors.Is(err, context.DeadlineExceeded):
-		ours = refuse(Busy, "the peer did not manage this in time; try again").after(time.Second)
 	case errors.As(err, new(*connect.Error)): // of the protocol: the client went away, a write failed
 		return err
-	default:
-		a.log.Error("a call failed", "call", call, "err", err)
-		ours = refuse(Internal, "the agent failed; its log says more")
 	}
+	ours := a.explain(call, err)
 	out := connect.NewError(codes[ours.Kind], ours)
-	detail, err := connect.NewErrorDetail(&v1.ErrorDetail{
-		Kind: string(ours.Kind), Reason: ours.Reason, RetryAfterMs: uint64(ours.Retry.Milliseconds()),
-	})
+	detail, err := connect.NewErrorDetail(ours.detail())
 	if err != nil {
 		panic(fmt.Sprintf("an error detail does not marshal: %v", err)) // three plain fields
 	}
 	out.AddDetail(detail)
 	return out
+}
+
+func (e *Error) detail() *v1.ErrorDetail {
+	return &v1.ErrorDetail{Kind: string(e.Kind), Reason: e.Reason, RetryAfterMs: uint64(e.Retry.Milliseconds())}
 }

@@ -117,7 +117,15 @@ func (w *world) Updates(ctx context.Context) <-chan chain.Update {
 	return s.ch
 }
 
-func (w *world) Submit(ctx context.Context, raw []byte) (types.Hash, error) {
+func (w *world) SubmitAll(ctx context.Context, raws [][]byte) []chain.Answer {
+	out := make([]chain.Answer, len(raws))
+	for i, raw := range raws {
+		out[i].ID, out[i].Err = w.take(ctx, raw)
+	}
+	return out
+}
+
+func (w *world) take(ctx context.Context, raw []byte) (types.Hash, error) {
 	if w.submit != nil {
 		if err := w.submit(ctx, raw); err != nil {
 			return types.Hash{}, err

@@ -79,12 +79,16 @@ func prefix(remote string) netip.Prefix {
 	return p
 }
 
-// request charges one request to an address.
-func (c *clients) request(remote string, now time.Time) error {
+// maxSubmit is how many transactions a call may submit: as many as one write to the disk, and one
+// check of signatures, may well take together. Each is charged as a request.
+const maxSubmit = 512
+
+// requests charges n requests to an address.
+func (c *clients) requests(remote string, n int, now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cl := c.get(prefix(remote), now)
-	if cl == nil || !cl.rate.AllowN(now, 1) {
+	if cl == nil || !cl.rate.AllowN(now, n) {
 		return refuse(TooMany, "too many requests from this address; wait a second").after(time.Second)
 	}
 	return nil

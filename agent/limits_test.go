@@ -86,7 +86,7 @@ func TestRequestRate(t *testing.T) {
 	now := time.Unix(1000, 0)
 	passed := func(remote string, n int) (ok int) {
 		for range n {
-			if c.request(remote, now) == nil {
+			if c.requests(remote, 1, now) == nil {
 				ok++
 			}
 		}
@@ -104,6 +104,10 @@ func TestRequestRate(t *testing.T) {
 	now = now.Add(200 * time.Millisecond)
 	if n := passed("1.2.3.4:1", 5); n != 2 {
 		t.Errorf("%d after a fifth of a second, want 2", n)
+	}
+	now = now.Add(200 * time.Millisecond)
+	if c.requests("1.2.3.4:1", 3, now) == nil || c.requests("1.2.3.4:1", 2, now) != nil {
+		t.Errorf("not as many at once as one by one")
 	}
 	for i := range 50 {
 		now = now.Add(time.Second)
@@ -128,11 +132,11 @@ func TestClientsWithWatchesStay(t *testing.T) {
 		}
 		last = closing
 	}
-	if c.request("10.0.0.9:1", now) == nil {
+	if c.requests("10.0.0.9:1", 1, now) == nil {
 		t.Errorf("a client beyond the limit entered")
 	}
 	last()
-	if err := c.request("10.0.0.9:1", now); err != nil {
+	if err := c.requests("10.0.0.9:1", 1, now); err != nil {
 		t.Errorf("no room was made: %v", err)
 	}
 }

@@ -126,7 +126,7 @@ var (
 
 // publicLog answers one request for the public log.
 func (a *Agent) publicLog(r *http.Request) ([]byte, logKind, error) {
-	if err := a.clients.request(r.RemoteAddr, time.Now()); err != nil {
+	if err := a.clients.requests(r.RemoteAddr, 1, time.Now()); err != nil {
 		return nil, logKind{}, err
 	}
 	select {

@@ -18,8 +18,9 @@ import (
 // meter measures how long transactions take from their submit to each tier, and counts
 // answers.
 type meter struct {
-	seconds *prometheus.HistogramVec // by tier
-	answers *prometheus.CounterVec   // by call and code
+	seconds *prometheus.HistogramVec             // by tier
+	tiers   [chain.Final + 1]prometheus.Observer // of seconds
+	answers *prometheus.CounterVec               // by call and code
 
 	mu      sync.Mutex
 	started map[types.Hash]*clock
@@ -44,7 +45,7 @@ type recent struct {
 const maxClocks = 1 << 16
 
 func newMeter() *meter {
-	return &meter{
+	m := &meter{
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "charter_tier_seconds", Help: "Time from submit at this agent to a tier, seconds.",
 			Buckets: []float64{.005, .01, .02, .03, .05, .075, .1, .15, .2, .3, .5, .75, 1, 2, 5, 10, 30, 60},
@@ -54,6 +55,10 @@ func newMeter() *meter {
 		}, []string{"call", "code"}),
 		started: make(map[types.Hash]*clock),
 	}
+	for t := chain.Known; t <= chain.Final; t++ {
+		m.tiers[t] = m.seconds.WithLabelValues(t.String())
+	}
+	return m
 }
 
 // submitted starts the clock of a transaction, and reports whether it was not running.
@@ -109,7 +114,7 @@ func (m *meter) reached(id types.Hash, tier chain.Tier, now time.Time) {
 		r := &m.times[c.tier+1]
 		r.ring[r.count%uint64(len(r.ring))] = s
 		r.count++
-		m.seconds.WithLabelValues((c.tier + 1).String()).Observe(s)
+		m.tiers[c.tier+1].Observe(s)
 	}
 }
 
@@ -137,7 +142,7 @@ func (m *meter) summary() (out []*v1.TierTime) {
 // was refused at the door, which may be anything.
 func (m *meter) answered(procedure, code string) {
 	call := path.Base(procedure)
-	if !strings.Contains(" Submit Watch Proof Checkpoint Advance Status Genesis Directory log ", " "+call+" ") {
+	if !strings.Contains(" Submit SubmitAll Watch Proof Checkpoint Advance Status Genesis Directory log ", " "+call+" ") {
 		call = "other"
 	}
 	m.answers.WithLabelValues(call, code).Inc()

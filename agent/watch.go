@@ -215,7 +215,7 @@ func (a service) Watch(ctx context.Context, r *connect.Request[v1.WatchRequest],
 	}
 	defer a.hub.leave(w)
 	s := &session{
-		a: a.Agent, w: w, from: r.Msg.FromHeight, begin: start.final, now: start, txs: make(map[types.Hash]*chain.Transaction, len(ids)),
+		a: a.Agent, w: w, bulk: r.Msg.Bulk, from: r.Msg.FromHeight, begin: start.final, now: start, txs: make(map[types.Hash]*chain.Transaction, len(ids)),
 		send: func(m *v1.WatchResponse) error {
 			deadline()
 			return stream.Send(m)
@@ -230,8 +230,10 @@ type session struct {
 	w    *watcher
 	send func(*v1.WatchResponse) error
 
-	from     uint64 // first height of key events that are wanted
-	begin    uint64 // last height of which past told them
+	bulk     bool
+	keys     [][]byte // of a bulk watch, encoded events that are to be sent next
+	from     uint64   // first height of key events that are wanted
+	begin    uint64   // last height of which past told them
 	now      heights
 	txs      map[types.Hash]*chain.Transaction // as told
 	unproven []*types.Event                    // told, and no certified checkpoint has them yet
@@ -296,6 +298,9 @@ func (s *session) past(ctx context.Context) error {
 			from = through + 1
 		}
 	}
+	if err := s.flush(); err != nil {
+		return err
+	}
 	for _, id := range s.w.ids {
 		tx, err := s.a.chain.Transaction(id)
 		if err != nil {
@@ -325,6 +330,9 @@ func (s *session) tell(all []news) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := s.flush(); err != nil {
+		return err
 	}
 	return s.prove()
 }
@@ -356,11 +364,30 @@ func (s *session) tellTransaction(id types.Hash, tx chain.Transaction) error {
 	return s.send(&v1.WatchResponse{What: &v1.WatchResponse_Tier{Tier: m}})
 }
 
+// bulkEvents is how many key events one message has at most, of 164 bytes each.
+const bulkEvents = 512
+
 func (s *session) tellKey(e *types.KeyEvent) error {
+	if s.bulk {
+		if s.keys = append(s.keys, e.Encode()); len(s.keys) == bulkEvents {
+			return s.flush()
+		}
+		return nil
+	}
 	return s.send(&v1.WatchResponse{What: &v1.WatchResponse_Key{Key: &v1.KeyEvent{
 		Event: e.Encode(), Lock: e.Output.Lock.String(), Spent: e.Spent, Position: e.Position,
 		Transaction: e.Transaction.String(), Value: e.Output.Value.String(), Height: e.Height, TimeMs: int64(e.Time),
 	}}})
+}
+
+// flush sends what key events a bulk watch has gathered.
+func (s *session) flush() error {
+	if len(s.keys) == 0 {
+		return nil
+	}
+	m := &v1.WatchResponse{What: &v1.WatchResponse_Keys{Keys: &v1.KeyEvents{Events: s.keys}}}
+	s.keys = nil
+	return s.send(m)
 }
 
 // prove sends the proofs of settled transactions that a certified checkpoint has now.

@@ -224,19 +224,25 @@ func TestWatchKeysAnyMoment(t *testing.T) {
 			got := make(map[types.Key][]int)
 			first := from
 			for from <= top { // each round reads a few heartbeats, then resumes
-				w := s.watch(t.Context(), &v1.WatchRequest{Locks: []string{mine[0].String(), mine[1].String()}, FromHeight: from})
+				w := s.watch(t.Context(), &v1.WatchRequest{Locks: []string{mine[0].String(), mine[1].String()}, FromHeight: from, Bulk: i%2 == 0})
 				until := from + rng.Uint64N(top/2)
 				for _, m := range w.heartbeat(min(until, top)) {
 					if m == nil {
 						t.Errorf("watch %d broke off: %v", i, w.stream.Err())
 						return
 					}
-					e, err := types.DecodeKeyEvent(m.GetKey().GetEvent())
-					if err != nil {
-						t.Error(err)
-						return
+					events := m.GetKeys().GetEvents()
+					if i%2 == 1 {
+						events = [][]byte{m.GetKey().GetEvent()}
 					}
-					got[e.Output.Lock] = append(got[e.Output.Lock], int(e.Position))
+					for _, event := range events {
+						e, err := types.DecodeKeyEvent(event)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						got[e.Output.Lock] = append(got[e.Output.Lock], int(e.Position))
+					}
 				}
 				from = w.stream.Msg().GetHeartbeat().FinalHeight + 1
 				w.close()
@@ -253,6 +259,24 @@ func TestWatchKeysAnyMoment(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Key events of one moment are in as few messages of a bulk watch as they fit into.
+func TestWatchBulk(t *testing.T) {
+	s := serve(t, nil)
+	w := s.watch(t.Context(), &v1.WatchRequest{Locks: []string{key(10).String()}, Bulk: true})
+	defer w.close()
+	w.heartbeat(0)
+	var all []types.KeyEvent
+	for n := range 2*bulkEvents + 3 {
+		all = append(all, made(key(10), 1, n))
+	}
+	s.publish(chain.Update{Height: 1, Final: 1, Keys: all})
+	for _, want := range []int{bulkEvents, bulkEvents, 3} {
+		if got := len(w.next().GetKeys().GetEvents()); got != want {
+			t.Errorf("%d events in a message, want %d", got, want)
+		}
 	}
 }
 

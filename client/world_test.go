@@ -169,6 +169,10 @@ func (a *agent) Submit(ctx context.Context, r *connect.Request[v1.SubmitRequest]
 	return a.real.Submit(ctx, ask(r.Msg))
 }
 
+func (a *agent) SubmitAll(ctx context.Context, r *connect.Request[v1.SubmitAllRequest]) (*connect.Response[v1.SubmitAllResponse], error) {
+	return a.real.SubmitAll(ctx, ask(r.Msg))
+}
+
 func (a *agent) Proof(ctx context.Context, r *connect.Request[v1.ProofRequest]) (*connect.Response[v1.ProofResponse], error) {
 	if err := a.denies(ctx, "Proof", r.Msg); err != nil {
 		return nil, err

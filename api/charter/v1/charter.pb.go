@@ -288,6 +288,169 @@ func (x *SubmitResponse) GetId() string {
 	return ""
 }
 
+type SubmitAllRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Up to 512 of types.Transaction, as for Submit.
+	Transactions [][]byte `protobuf:"bytes,1,rep,name=transactions,proto3" json:"transactions,omitempty"`
+	// As for Submit.
+	Chain         string `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitAllRequest) Reset() {
+	*x = SubmitAllRequest{}
+	mi := &file_charter_v1_charter_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitAllRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitAllRequest) ProtoMessage() {}
+
+func (x *SubmitAllRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitAllRequest.ProtoReflect.Descriptor instead.
+func (*SubmitAllRequest) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SubmitAllRequest) GetTransactions() [][]byte {
+	if x != nil {
+		return x.Transactions
+	}
+	return nil
+}
+
+func (x *SubmitAllRequest) GetChain() string {
+	if x != nil {
+		return x.Chain
+	}
+	return ""
+}
+
+type SubmitAllResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each transaction, in their order.
+	Results       []*SubmitResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitAllResponse) Reset() {
+	*x = SubmitAllResponse{}
+	mi := &file_charter_v1_charter_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitAllResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitAllResponse) ProtoMessage() {}
+
+func (x *SubmitAllResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitAllResponse.ProtoReflect.Descriptor instead.
+func (*SubmitAllResponse) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SubmitAllResponse) GetResults() []*SubmitResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// SubmitResult is what became of one of several transactions.
+type SubmitResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The transaction's id; empty where it does not decode.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What Submit's error would say; not set where the transaction is durable.
+	Error *ErrorDetail `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// And in words; empty likewise.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitResult) Reset() {
+	*x = SubmitResult{}
+	mi := &file_charter_v1_charter_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitResult) ProtoMessage() {}
+
+func (x *SubmitResult) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
+func (*SubmitResult) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SubmitResult) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SubmitResult) GetError() *ErrorDetail {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *SubmitResult) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Locks whose outputs to watch being made and spent: 32-byte keys, hexadecimal; at most 4,096.
@@ -296,14 +459,17 @@ type WatchRequest struct {
 	Transactions []string `protobuf:"bytes,2,rep,name=transactions,proto3" json:"transactions,omitempty"`
 	// First height whose key events are wanted; 0 for all. Those of earlier heights that are
 	// final already are not sent. Does not concern transactions: each starts with where it is now.
-	FromHeight    uint64 `protobuf:"varint,3,opt,name=from_height,json=fromHeight,proto3" json:"from_height,omitempty"`
+	FromHeight uint64 `protobuf:"varint,3,opt,name=from_height,json=fromHeight,proto3" json:"from_height,omitempty"`
+	// For programs that follow much: key events that are told at the same time come in one
+	// KeyEvents, in place of a KeyEvent each.
+	Bulk          bool `protobuf:"varint,4,opt,name=bulk,proto3" json:"bulk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[3]
+	mi := &file_charter_v1_charter_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +481,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[3]
+	mi := &file_charter_v1_charter_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +494,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{3}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WatchRequest) GetLocks() []string {
@@ -352,6 +518,13 @@ func (x *WatchRequest) GetFromHeight() uint64 {
 	return 0
 }
 
+func (x *WatchRequest) GetBulk() bool {
+	if x != nil {
+		return x.Bulk
+	}
+	return false
+}
+
 // WatchResponse is one thing that happened. Messages about one lock come in order of height.
 //
 // To resume after a break: ask again with from_height one above final_height of the last
@@ -364,6 +537,7 @@ type WatchResponse struct {
 	//	*WatchResponse_Key
 	//	*WatchResponse_Final
 	//	*WatchResponse_Heartbeat
+	//	*WatchResponse_Keys
 	What          isWatchResponse_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -371,7 +545,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[4]
+	mi := &file_charter_v1_charter_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +557,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[4]
+	mi := &file_charter_v1_charter_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +570,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{4}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchResponse) GetWhat() isWatchResponse_What {
@@ -442,6 +616,15 @@ func (x *WatchResponse) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *WatchResponse) GetKeys() *KeyEvents {
+	if x != nil {
+		if x, ok := x.What.(*WatchResponse_Keys); ok {
+			return x.Keys
+		}
+	}
+	return nil
+}
+
 type isWatchResponse_What interface {
 	isWatchResponse_What()
 }
@@ -462,6 +645,10 @@ type WatchResponse_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,4,opt,name=heartbeat,proto3,oneof"`
 }
 
+type WatchResponse_Keys struct {
+	Keys *KeyEvents `protobuf:"bytes,5,opt,name=keys,proto3,oneof"`
+}
+
 func (*WatchResponse_Tier) isWatchResponse_What() {}
 
 func (*WatchResponse_Key) isWatchResponse_What() {}
@@ -469,6 +656,8 @@ func (*WatchResponse_Key) isWatchResponse_What() {}
 func (*WatchResponse_Final) isWatchResponse_What() {}
 
 func (*WatchResponse_Heartbeat) isWatchResponse_What() {}
+
+func (*WatchResponse_Keys) isWatchResponse_What() {}
 
 // TransactionTier says that a watched transaction has a new tier. One comes for each at
 // the start of the watch.
@@ -490,7 +679,7 @@ type TransactionTier struct {
 
 func (x *TransactionTier) Reset() {
 	*x = TransactionTier{}
-	mi := &file_charter_v1_charter_proto_msgTypes[5]
+	mi := &file_charter_v1_charter_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +691,7 @@ func (x *TransactionTier) String() string {
 func (*TransactionTier) ProtoMessage() {}
 
 func (x *TransactionTier) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[5]
+	mi := &file_charter_v1_charter_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +704,7 @@ func (x *TransactionTier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransactionTier.ProtoReflect.Descriptor instead.
 func (*TransactionTier) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{5}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TransactionTier) GetId() string {
@@ -578,7 +767,7 @@ type KeyEvent struct {
 
 func (x *KeyEvent) Reset() {
 	*x = KeyEvent{}
-	mi := &file_charter_v1_charter_proto_msgTypes[6]
+	mi := &file_charter_v1_charter_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +779,7 @@ func (x *KeyEvent) String() string {
 func (*KeyEvent) ProtoMessage() {}
 
 func (x *KeyEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[6]
+	mi := &file_charter_v1_charter_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +792,7 @@ func (x *KeyEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyEvent.ProtoReflect.Descriptor instead.
 func (*KeyEvent) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{6}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *KeyEvent) GetEvent() []byte {
@@ -662,6 +851,52 @@ func (x *KeyEvent) GetTimeMs() int64 {
 	return 0
 }
 
+// KeyEvents is several key events, in order. Only a bulk watch has it.
+type KeyEvents struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each a types.KeyEvent, encoded.
+	Events        [][]byte `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyEvents) Reset() {
+	*x = KeyEvents{}
+	mi := &file_charter_v1_charter_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyEvents) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyEvents) ProtoMessage() {}
+
+func (x *KeyEvents) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyEvents.ProtoReflect.Descriptor instead.
+func (*KeyEvents) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *KeyEvents) GetEvents() [][]byte {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 // Final says that a watched transaction's fate is provable: it is under a certified
 // checkpoint. It comes once, after the tier FINAL or REJECTED.
 type Final struct {
@@ -680,7 +915,7 @@ type Final struct {
 
 func (x *Final) Reset() {
 	*x = Final{}
-	mi := &file_charter_v1_charter_proto_msgTypes[7]
+	mi := &file_charter_v1_charter_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +927,7 @@ func (x *Final) String() string {
 func (*Final) ProtoMessage() {}
 
 func (x *Final) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[7]
+	mi := &file_charter_v1_charter_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +940,7 @@ func (x *Final) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Final.ProtoReflect.Descriptor instead.
 func (*Final) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{7}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Final) GetId() string {
@@ -755,7 +990,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_charter_v1_charter_proto_msgTypes[8]
+	mi := &file_charter_v1_charter_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +1002,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[8]
+	mi := &file_charter_v1_charter_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +1015,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{8}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Heartbeat) GetHeight() uint64 {
@@ -828,7 +1063,7 @@ type ProofRequest struct {
 
 func (x *ProofRequest) Reset() {
 	*x = ProofRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[9]
+	mi := &file_charter_v1_charter_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +1075,7 @@ func (x *ProofRequest) String() string {
 func (*ProofRequest) ProtoMessage() {}
 
 func (x *ProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[9]
+	mi := &file_charter_v1_charter_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +1088,7 @@ func (x *ProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofRequest.ProtoReflect.Descriptor instead.
 func (*ProofRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{9}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProofRequest) GetWhat() isProofRequest_What {
@@ -976,7 +1211,7 @@ type KeyHistory struct {
 
 func (x *KeyHistory) Reset() {
 	*x = KeyHistory{}
-	mi := &file_charter_v1_charter_proto_msgTypes[10]
+	mi := &file_charter_v1_charter_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1223,7 @@ func (x *KeyHistory) String() string {
 func (*KeyHistory) ProtoMessage() {}
 
 func (x *KeyHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[10]
+	mi := &file_charter_v1_charter_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1236,7 @@ func (x *KeyHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyHistory.ProtoReflect.Descriptor instead.
 func (*KeyHistory) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{10}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KeyHistory) GetLock() string {
@@ -1035,7 +1270,7 @@ type ProofResponse struct {
 
 func (x *ProofResponse) Reset() {
 	*x = ProofResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[11]
+	mi := &file_charter_v1_charter_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1282,7 @@ func (x *ProofResponse) String() string {
 func (*ProofResponse) ProtoMessage() {}
 
 func (x *ProofResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[11]
+	mi := &file_charter_v1_charter_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1295,7 @@ func (x *ProofResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofResponse.ProtoReflect.Descriptor instead.
 func (*ProofResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{11}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProofResponse) GetProof() []byte {
@@ -1101,7 +1336,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[12]
+	mi := &file_charter_v1_charter_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1348,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[12]
+	mi := &file_charter_v1_charter_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1361,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{12}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CheckpointRequest) GetHeight() uint64 {
@@ -1186,7 +1421,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[13]
+	mi := &file_charter_v1_charter_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1433,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[13]
+	mi := &file_charter_v1_charter_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1446,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{13}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckpointResponse) GetCheckpoint() []byte {
@@ -1371,7 +1606,7 @@ type AdvanceRequest struct {
 
 func (x *AdvanceRequest) Reset() {
 	*x = AdvanceRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[14]
+	mi := &file_charter_v1_charter_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1618,7 @@ func (x *AdvanceRequest) String() string {
 func (*AdvanceRequest) ProtoMessage() {}
 
 func (x *AdvanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[14]
+	mi := &file_charter_v1_charter_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1631,7 @@ func (x *AdvanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceRequest.ProtoReflect.Descriptor instead.
 func (*AdvanceRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{14}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AdvanceRequest) GetFromHeight() uint64 {
@@ -1419,7 +1654,7 @@ type AdvanceResponse struct {
 
 func (x *AdvanceResponse) Reset() {
 	*x = AdvanceResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[15]
+	mi := &file_charter_v1_charter_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1666,7 @@ func (x *AdvanceResponse) String() string {
 func (*AdvanceResponse) ProtoMessage() {}
 
 func (x *AdvanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[15]
+	mi := &file_charter_v1_charter_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1679,7 @@ func (x *AdvanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceResponse.ProtoReflect.Descriptor instead.
 func (*AdvanceResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{15}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AdvanceResponse) GetSteps() [][]byte {
@@ -1469,7 +1704,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[16]
+	mi := &file_charter_v1_charter_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1716,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[16]
+	mi := &file_charter_v1_charter_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1729,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{16}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{20}
 }
 
 type StatusResponse struct {
@@ -1541,7 +1776,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[17]
+	mi := &file_charter_v1_charter_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1788,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[17]
+	mi := &file_charter_v1_charter_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1801,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{17}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StatusResponse) GetChain() string {
@@ -1717,7 +1952,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_charter_v1_charter_proto_msgTypes[18]
+	mi := &file_charter_v1_charter_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1964,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[18]
+	mi := &file_charter_v1_charter_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1977,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{18}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PeerStatus) GetKey() string {
@@ -1811,7 +2046,7 @@ type TierTime struct {
 
 func (x *TierTime) Reset() {
 	*x = TierTime{}
-	mi := &file_charter_v1_charter_proto_msgTypes[19]
+	mi := &file_charter_v1_charter_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2058,7 @@ func (x *TierTime) String() string {
 func (*TierTime) ProtoMessage() {}
 
 func (x *TierTime) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[19]
+	mi := &file_charter_v1_charter_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2071,7 @@ func (x *TierTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TierTime.ProtoReflect.Descriptor instead.
 func (*TierTime) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{19}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TierTime) GetTier() Tier {
@@ -1875,7 +2110,7 @@ type GenesisRequest struct {
 
 func (x *GenesisRequest) Reset() {
 	*x = GenesisRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[20]
+	mi := &file_charter_v1_charter_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2122,7 @@ func (x *GenesisRequest) String() string {
 func (*GenesisRequest) ProtoMessage() {}
 
 func (x *GenesisRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[20]
+	mi := &file_charter_v1_charter_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2135,7 @@ func (x *GenesisRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenesisRequest.ProtoReflect.Descriptor instead.
 func (*GenesisRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{20}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{24}
 }
 
 type GenesisResponse struct {
@@ -1915,7 +2150,7 @@ type GenesisResponse struct {
 
 func (x *GenesisResponse) Reset() {
 	*x = GenesisResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[21]
+	mi := &file_charter_v1_charter_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2162,7 @@ func (x *GenesisResponse) String() string {
 func (*GenesisResponse) ProtoMessage() {}
 
 func (x *GenesisResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[21]
+	mi := &file_charter_v1_charter_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2175,7 @@ func (x *GenesisResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenesisResponse.ProtoReflect.Descriptor instead.
 func (*GenesisResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{21}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GenesisResponse) GetGenesis() []byte {
@@ -1965,7 +2200,7 @@ type DirectoryRequest struct {
 
 func (x *DirectoryRequest) Reset() {
 	*x = DirectoryRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[22]
+	mi := &file_charter_v1_charter_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2212,7 @@ func (x *DirectoryRequest) String() string {
 func (*DirectoryRequest) ProtoMessage() {}
 
 func (x *DirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[22]
+	mi := &file_charter_v1_charter_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2225,7 @@ func (x *DirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryRequest.ProtoReflect.Descriptor instead.
 func (*DirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{22}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{26}
 }
 
 type DirectoryResponse struct {
@@ -2003,7 +2238,7 @@ type DirectoryResponse struct {
 
 func (x *DirectoryResponse) Reset() {
 	*x = DirectoryResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[23]
+	mi := &file_charter_v1_charter_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2250,7 @@ func (x *DirectoryResponse) String() string {
 func (*DirectoryResponse) ProtoMessage() {}
 
 func (x *DirectoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[23]
+	mi := &file_charter_v1_charter_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2263,7 @@ func (x *DirectoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryResponse.ProtoReflect.Descriptor instead.
 func (*DirectoryResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{23}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DirectoryResponse) GetPeers() []*DirectoryEntry {
@@ -2052,7 +2287,7 @@ type DirectoryEntry struct {
 
 func (x *DirectoryEntry) Reset() {
 	*x = DirectoryEntry{}
-	mi := &file_charter_v1_charter_proto_msgTypes[24]
+	mi := &file_charter_v1_charter_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2299,7 @@ func (x *DirectoryEntry) String() string {
 func (*DirectoryEntry) ProtoMessage() {}
 
 func (x *DirectoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[24]
+	mi := &file_charter_v1_charter_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2312,7 @@ func (x *DirectoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryEntry.ProtoReflect.Descriptor instead.
 func (*DirectoryEntry) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{24}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DirectoryEntry) GetName() string {
@@ -2115,17 +2350,28 @@ const file_charter_v1_charter_proto_rawDesc = "" +
 	"\vtransaction\x18\x01 \x01(\fR\vtransaction\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\tR\x05chain\" \n" +
 	"\x0eSubmitResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"i\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"L\n" +
+	"\x10SubmitAllRequest\x12\"\n" +
+	"\ftransactions\x18\x01 \x03(\fR\ftransactions\x12\x14\n" +
+	"\x05chain\x18\x02 \x01(\tR\x05chain\"G\n" +
+	"\x11SubmitAllResponse\x122\n" +
+	"\aresults\x18\x01 \x03(\v2\x18.charter.v1.SubmitResultR\aresults\"g\n" +
+	"\fSubmitResult\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05error\x18\x02 \x01(\v2\x17.charter.v1.ErrorDetailR\x05error\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"}\n" +
 	"\fWatchRequest\x12\x14\n" +
 	"\x05locks\x18\x01 \x03(\tR\x05locks\x12\"\n" +
 	"\ftransactions\x18\x02 \x03(\tR\ftransactions\x12\x1f\n" +
 	"\vfrom_height\x18\x03 \x01(\x04R\n" +
-	"fromHeight\"\xd6\x01\n" +
+	"fromHeight\x12\x12\n" +
+	"\x04bulk\x18\x04 \x01(\bR\x04bulk\"\x83\x02\n" +
 	"\rWatchResponse\x121\n" +
 	"\x04tier\x18\x01 \x01(\v2\x1b.charter.v1.TransactionTierH\x00R\x04tier\x12(\n" +
 	"\x03key\x18\x02 \x01(\v2\x14.charter.v1.KeyEventH\x00R\x03key\x12)\n" +
 	"\x05final\x18\x03 \x01(\v2\x11.charter.v1.FinalH\x00R\x05final\x125\n" +
-	"\theartbeat\x18\x04 \x01(\v2\x15.charter.v1.HeartbeatH\x00R\theartbeatB\x06\n" +
+	"\theartbeat\x18\x04 \x01(\v2\x15.charter.v1.HeartbeatH\x00R\theartbeat\x12+\n" +
+	"\x04keys\x18\x05 \x01(\v2\x15.charter.v1.KeyEventsH\x00R\x04keysB\x06\n" +
 	"\x04what\"\x8e\x01\n" +
 	"\x0fTransactionTier\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
@@ -2141,7 +2387,9 @@ const file_charter_v1_charter_proto_rawDesc = "" +
 	"\vtransaction\x18\x05 \x01(\tR\vtransaction\x12\x14\n" +
 	"\x05value\x18\x06 \x01(\tR\x05value\x12\x16\n" +
 	"\x06height\x18\a \x01(\x04R\x06height\x12\x17\n" +
-	"\atime_ms\x18\b \x01(\x03R\x06timeMs\"p\n" +
+	"\atime_ms\x18\b \x01(\x03R\x06timeMs\"#\n" +
+	"\tKeyEvents\x12\x16\n" +
+	"\x06events\x18\x01 \x03(\fR\x06events\"p\n" +
 	"\x05Final\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05event\x18\x02 \x01(\fR\x05event\x12\x14\n" +
@@ -2265,9 +2513,10 @@ const file_charter_v1_charter_proto_rawDesc = "" +
 	"\rTIER_OFFICIAL\x10\x04\x12\x0e\n" +
 	"\n" +
 	"TIER_FINAL\x10\x05\x12\x11\n" +
-	"\rTIER_REJECTED\x10\x062\xc9\x04\n" +
+	"\rTIER_REJECTED\x10\x062\x98\x05\n" +
 	"\x05Agent\x12D\n" +
-	"\x06Submit\x12\x19.charter.v1.SubmitRequest\x1a\x1a.charter.v1.SubmitResponse\"\x03\x90\x02\x02\x12>\n" +
+	"\x06Submit\x12\x19.charter.v1.SubmitRequest\x1a\x1a.charter.v1.SubmitResponse\"\x03\x90\x02\x02\x12M\n" +
+	"\tSubmitAll\x12\x1c.charter.v1.SubmitAllRequest\x1a\x1d.charter.v1.SubmitAllResponse\"\x03\x90\x02\x02\x12>\n" +
 	"\x05Watch\x12\x18.charter.v1.WatchRequest\x1a\x19.charter.v1.WatchResponse0\x01\x12A\n" +
 	"\x05Proof\x12\x18.charter.v1.ProofRequest\x1a\x19.charter.v1.ProofResponse\"\x03\x90\x02\x01\x12P\n" +
 	"\n" +
@@ -2290,67 +2539,76 @@ func file_charter_v1_charter_proto_rawDescGZIP() []byte {
 }
 
 var file_charter_v1_charter_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_charter_v1_charter_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_charter_v1_charter_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_charter_v1_charter_proto_goTypes = []any{
 	(Tier)(0),                  // 0: charter.v1.Tier
 	(*ErrorDetail)(nil),        // 1: charter.v1.ErrorDetail
 	(*SubmitRequest)(nil),      // 2: charter.v1.SubmitRequest
 	(*SubmitResponse)(nil),     // 3: charter.v1.SubmitResponse
-	(*WatchRequest)(nil),       // 4: charter.v1.WatchRequest
-	(*WatchResponse)(nil),      // 5: charter.v1.WatchResponse
-	(*TransactionTier)(nil),    // 6: charter.v1.TransactionTier
-	(*KeyEvent)(nil),           // 7: charter.v1.KeyEvent
-	(*Final)(nil),              // 8: charter.v1.Final
-	(*Heartbeat)(nil),          // 9: charter.v1.Heartbeat
-	(*ProofRequest)(nil),       // 10: charter.v1.ProofRequest
-	(*KeyHistory)(nil),         // 11: charter.v1.KeyHistory
-	(*ProofResponse)(nil),      // 12: charter.v1.ProofResponse
-	(*CheckpointRequest)(nil),  // 13: charter.v1.CheckpointRequest
-	(*CheckpointResponse)(nil), // 14: charter.v1.CheckpointResponse
-	(*AdvanceRequest)(nil),     // 15: charter.v1.AdvanceRequest
-	(*AdvanceResponse)(nil),    // 16: charter.v1.AdvanceResponse
-	(*StatusRequest)(nil),      // 17: charter.v1.StatusRequest
-	(*StatusResponse)(nil),     // 18: charter.v1.StatusResponse
-	(*PeerStatus)(nil),         // 19: charter.v1.PeerStatus
-	(*TierTime)(nil),           // 20: charter.v1.TierTime
-	(*GenesisRequest)(nil),     // 21: charter.v1.GenesisRequest
-	(*GenesisResponse)(nil),    // 22: charter.v1.GenesisResponse
-	(*DirectoryRequest)(nil),   // 23: charter.v1.DirectoryRequest
-	(*DirectoryResponse)(nil),  // 24: charter.v1.DirectoryResponse
-	(*DirectoryEntry)(nil),     // 25: charter.v1.DirectoryEntry
+	(*SubmitAllRequest)(nil),   // 4: charter.v1.SubmitAllRequest
+	(*SubmitAllResponse)(nil),  // 5: charter.v1.SubmitAllResponse
+	(*SubmitResult)(nil),       // 6: charter.v1.SubmitResult
+	(*WatchRequest)(nil),       // 7: charter.v1.WatchRequest
+	(*WatchResponse)(nil),      // 8: charter.v1.WatchResponse
+	(*TransactionTier)(nil),    // 9: charter.v1.TransactionTier
+	(*KeyEvent)(nil),           // 10: charter.v1.KeyEvent
+	(*KeyEvents)(nil),          // 11: charter.v1.KeyEvents
+	(*Final)(nil),              // 12: charter.v1.Final
+	(*Heartbeat)(nil),          // 13: charter.v1.Heartbeat
+	(*ProofRequest)(nil),       // 14: charter.v1.ProofRequest
+	(*KeyHistory)(nil),         // 15: charter.v1.KeyHistory
+	(*ProofResponse)(nil),      // 16: charter.v1.ProofResponse
+	(*CheckpointRequest)(nil),  // 17: charter.v1.CheckpointRequest
+	(*CheckpointResponse)(nil), // 18: charter.v1.CheckpointResponse
+	(*AdvanceRequest)(nil),     // 19: charter.v1.AdvanceRequest
+	(*AdvanceResponse)(nil),    // 20: charter.v1.AdvanceResponse
+	(*StatusRequest)(nil),      // 21: charter.v1.StatusRequest
+	(*StatusResponse)(nil),     // 22: charter.v1.StatusResponse
+	(*PeerStatus)(nil),         // 23: charter.v1.PeerStatus
+	(*TierTime)(nil),           // 24: charter.v1.TierTime
+	(*GenesisRequest)(nil),     // 25: charter.v1.GenesisRequest
+	(*GenesisResponse)(nil),    // 26: charter.v1.GenesisResponse
+	(*DirectoryRequest)(nil),   // 27: charter.v1.DirectoryRequest
+	(*DirectoryResponse)(nil),  // 28: charter.v1.DirectoryResponse
+	(*DirectoryEntry)(nil),     // 29: charter.v1.DirectoryEntry
 }
 var file_charter_v1_charter_proto_depIdxs = []int32{
-	6,  // 0: charter.v1.WatchResponse.tier:type_name -> charter.v1.TransactionTier
-	7,  // 1: charter.v1.WatchResponse.key:type_name -> charter.v1.KeyEvent
-	8,  // 2: charter.v1.WatchResponse.final:type_name -> charter.v1.Final
-	9,  // 3: charter.v1.WatchResponse.heartbeat:type_name -> charter.v1.Heartbeat
-	0,  // 4: charter.v1.TransactionTier.tier:type_name -> charter.v1.Tier
-	11, // 5: charter.v1.ProofRequest.key:type_name -> charter.v1.KeyHistory
-	19, // 6: charter.v1.StatusResponse.peers:type_name -> charter.v1.PeerStatus
-	20, // 7: charter.v1.StatusResponse.tiers:type_name -> charter.v1.TierTime
-	0,  // 8: charter.v1.TierTime.tier:type_name -> charter.v1.Tier
-	25, // 9: charter.v1.DirectoryResponse.peers:type_name -> charter.v1.DirectoryEntry
-	2,  // 10: charter.v1.Agent.Submit:input_type -> charter.v1.SubmitRequest
-	4,  // 11: charter.v1.Agent.Watch:input_type -> charter.v1.WatchRequest
-	10, // 12: charter.v1.Agent.Proof:input_type -> charter.v1.ProofRequest
-	13, // 13: charter.v1.Agent.Checkpoint:input_type -> charter.v1.CheckpointRequest
-	15, // 14: charter.v1.Agent.Advance:input_type -> charter.v1.AdvanceRequest
-	17, // 15: charter.v1.Agent.Status:input_type -> charter.v1.StatusRequest
-	21, // 16: charter.v1.Agent.Genesis:input_type -> charter.v1.GenesisRequest
-	23, // 17: charter.v1.Agent.Directory:input_type -> charter.v1.DirectoryRequest
-	3,  // 18: charter.v1.Agent.Submit:output_type -> charter.v1.SubmitResponse
-	5,  // 19: charter.v1.Agent.Watch:output_type -> charter.v1.WatchResponse
-	12, // 20: charter.v1.Agent.Proof:output_type -> charter.v1.ProofResponse
-	14, // 21: charter.v1.Agent.Checkpoint:output_type -> charter.v1.CheckpointResponse
-	16, // 22: charter.v1.Agent.Advance:output_type -> charter.v1.AdvanceResponse
-	18, // 23: charter.v1.Agent.Status:output_type -> charter.v1.StatusResponse
-	22, // 24: charter.v1.Agent.Genesis:output_type -> charter.v1.GenesisResponse
-	24, // 25: charter.v1.Agent.Directory:output_type -> charter.v1.DirectoryResponse
-	18, // [18:26] is the sub-list for method output_type
-	10, // [10:18] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	6,  // 0: charter.v1.SubmitAllResponse.results:type_name -> charter.v1.SubmitResult
+	1,  // 1: charter.v1.SubmitResult.error:type_name -> charter.v1.ErrorDetail
+	9,  // 2: charter.v1.WatchResponse.tier:type_name -> charter.v1.TransactionTier
+	10, // 3: charter.v1.WatchResponse.key:type_name -> charter.v1.KeyEvent
+	12, // 4: charter.v1.WatchResponse.final:type_name -> charter.v1.Final
+	13, // 5: charter.v1.WatchResponse.heartbeat:type_name -> charter.v1.Heartbeat
+	11, // 6: charter.v1.WatchResponse.keys:type_name -> charter.v1.KeyEvents
+	0,  // 7: charter.v1.TransactionTier.tier:type_name -> charter.v1.Tier
+	15, // 8: charter.v1.ProofRequest.key:type_name -> charter.v1.KeyHistory
+	23, // 9: charter.v1.StatusResponse.peers:type_name -> charter.v1.PeerStatus
+	24, // 10: charter.v1.StatusResponse.tiers:type_name -> charter.v1.TierTime
+	0,  // 11: charter.v1.TierTime.tier:type_name -> charter.v1.Tier
+	29, // 12: charter.v1.DirectoryResponse.peers:type_name -> charter.v1.DirectoryEntry
+	2,  // 13: charter.v1.Agent.Submit:input_type -> charter.v1.SubmitRequest
+	4,  // 14: charter.v1.Agent.SubmitAll:input_type -> charter.v1.SubmitAllRequest
+	7,  // 15: charter.v1.Agent.Watch:input_type -> charter.v1.WatchRequest
+	14, // 16: charter.v1.Agent.Proof:input_type -> charter.v1.ProofRequest
+	17, // 17: charter.v1.Agent.Checkpoint:input_type -> charter.v1.CheckpointRequest
+	19, // 18: charter.v1.Agent.Advance:input_type -> charter.v1.AdvanceRequest
+	21, // 19: charter.v1.Agent.Status:input_type -> charter.v1.StatusRequest
+	25, // 20: charter.v1.Agent.Genesis:input_type -> charter.v1.GenesisRequest
+	27, // 21: charter.v1.Agent.Directory:input_type -> charter.v1.DirectoryRequest
+	3,  // 22: charter.v1.Agent.Submit:output_type -> charter.v1.SubmitResponse
+	5,  // 23: charter.v1.Agent.SubmitAll:output_type -> charter.v1.SubmitAllResponse
+	8,  // 24: charter.v1.Agent.Watch:output_type -> charter.v1.WatchResponse
+	16, // 25: charter.v1.Agent.Proof:output_type -> charter.v1.ProofResponse
+	18, // 26: charter.v1.Agent.Checkpoint:output_type -> charter.v1.CheckpointResponse
+	20, // 27: charter.v1.Agent.Advance:output_type -> charter.v1.AdvanceResponse
+	22, // 28: charter.v1.Agent.Status:output_type -> charter.v1.StatusResponse
+	26, // 29: charter.v1.Agent.Genesis:output_type -> charter.v1.GenesisResponse
+	28, // 30: charter.v1.Agent.Directory:output_type -> charter.v1.DirectoryResponse
+	22, // [22:31] is the sub-list for method output_type
+	13, // [13:22] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_charter_v1_charter_proto_init() }
@@ -2358,13 +2616,14 @@ func file_charter_v1_charter_proto_init() {
 	if File_charter_v1_charter_proto != nil {
 		return
 	}
-	file_charter_v1_charter_proto_msgTypes[4].OneofWrappers = []any{
+	file_charter_v1_charter_proto_msgTypes[7].OneofWrappers = []any{
 		(*WatchResponse_Tier)(nil),
 		(*WatchResponse_Key)(nil),
 		(*WatchResponse_Final)(nil),
 		(*WatchResponse_Heartbeat)(nil),
+		(*WatchResponse_Keys)(nil),
 	}
-	file_charter_v1_charter_proto_msgTypes[9].OneofWrappers = []any{
+	file_charter_v1_charter_proto_msgTypes[13].OneofWrappers = []any{
 		(*ProofRequest_Transaction)(nil),
 		(*ProofRequest_Output)(nil),
 		(*ProofRequest_Key)(nil),
@@ -2372,14 +2631,14 @@ func file_charter_v1_charter_proto_init() {
 		(*ProofRequest_Peer)(nil),
 		(*ProofRequest_ConsistencyFrom)(nil),
 	}
-	file_charter_v1_charter_proto_msgTypes[12].OneofWrappers = []any{}
+	file_charter_v1_charter_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_charter_v1_charter_proto_rawDesc), len(file_charter_v1_charter_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

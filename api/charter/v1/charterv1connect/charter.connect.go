@@ -54,6 +54,8 @@ const (
 const (
 	// AgentSubmitProcedure is the fully-qualified name of the Agent's Submit RPC.
 	AgentSubmitProcedure = "/charter.v1.Agent/Submit"
+	// AgentSubmitAllProcedure is the fully-qualified name of the Agent's SubmitAll RPC.
+	AgentSubmitAllProcedure = "/charter.v1.Agent/SubmitAll"
 	// AgentWatchProcedure is the fully-qualified name of the Agent's Watch RPC.
 	AgentWatchProcedure = "/charter.v1.Agent/Watch"
 	// AgentProofProcedure is the fully-qualified name of the Agent's Proof RPC.
@@ -76,6 +78,10 @@ type AgentClient interface {
 	// this agent. Submitting again what was submitted is no error and gives the same id.
 	// Error kinds: invalid, wrong_chain, conflict, pool_full, too_large, too_many.
 	Submit(context.Context, *connect.Request[v1.SubmitRequest]) (*connect.Response[v1.SubmitResponse], error)
+	// SubmitAll is Submit for several transactions, taken in this order: what is durable is so by
+	// one write, and signatures are checked together. Each has its own result; an error of the call
+	// is one of all of them. Error kinds: wrong_chain, too_large, too_many.
+	SubmitAll(context.Context, *connect.Request[v1.SubmitAllRequest]) (*connect.Response[v1.SubmitAllResponse], error)
 	// Watch streams what happens to transactions and to locks: first what happened since
 	// from_height, then what happens, until the client leaves. See WatchResponse for how to
 	// resume. Ends with error kind slow where the client does not read: resume then.
@@ -113,6 +119,13 @@ func NewAgentClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			httpClient,
 			baseURL+AgentSubmitProcedure,
 			connect.WithSchema(agentMethods.ByName("Submit")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
+		submitAll: connect.NewClient[v1.SubmitAllRequest, v1.SubmitAllResponse](
+			httpClient,
+			baseURL+AgentSubmitAllProcedure,
+			connect.WithSchema(agentMethods.ByName("SubmitAll")),
 			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
@@ -170,6 +183,7 @@ func NewAgentClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 // agentClient implements AgentClient.
 type agentClient struct {
 	submit     *connect.Client[v1.SubmitRequest, v1.SubmitResponse]
+	submitAll  *connect.Client[v1.SubmitAllRequest, v1.SubmitAllResponse]
 	watch      *connect.Client[v1.WatchRequest, v1.WatchResponse]
 	proof      *connect.Client[v1.ProofRequest, v1.ProofResponse]
 	checkpoint *connect.Client[v1.CheckpointRequest, v1.CheckpointResponse]
@@ -182,6 +196,11 @@ type agentClient struct {
 // Submit calls charter.v1.Agent.Submit.
 func (c *agentClient) Submit(ctx context.Context, req *connect.Request[v1.SubmitRequest]) (*connect.Response[v1.SubmitResponse], error) {
 	return c.submit.CallUnary(ctx, req)
+}
+
+// SubmitAll calls charter.v1.Agent.SubmitAll.
+func (c *agentClient) SubmitAll(ctx context.Context, req *connect.Request[v1.SubmitAllRequest]) (*connect.Response[v1.SubmitAllResponse], error) {
+	return c.submitAll.CallUnary(ctx, req)
 }
 
 // Watch calls charter.v1.Agent.Watch.
@@ -225,6 +244,10 @@ type AgentHandler interface {
 	// this agent. Submitting again what was submitted is no error and gives the same id.
 	// Error kinds: invalid, wrong_chain, conflict, pool_full, too_large, too_many.
 	Submit(context.Context, *connect.Request[v1.SubmitRequest]) (*connect.Response[v1.SubmitResponse], error)
+	// SubmitAll is Submit for several transactions, taken in this order: what is durable is so by
+	// one write, and signatures are checked together. Each has its own result; an error of the call
+	// is one of all of them. Error kinds: wrong_chain, too_large, too_many.
+	SubmitAll(context.Context, *connect.Request[v1.SubmitAllRequest]) (*connect.Response[v1.SubmitAllResponse], error)
 	// Watch streams what happens to transactions and to locks: first what happened since
 	// from_height, then what happens, until the client leaves. See WatchResponse for how to
 	// resume. Ends with error kind slow where the client does not read: resume then.
@@ -258,6 +281,13 @@ func NewAgentHandler(svc AgentHandler, opts ...connect.HandlerOption) (string, h
 		AgentSubmitProcedure,
 		svc.Submit,
 		connect.WithSchema(agentMethods.ByName("Submit")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentSubmitAllHandler := connect.NewUnaryHandler(
+		AgentSubmitAllProcedure,
+		svc.SubmitAll,
+		connect.WithSchema(agentMethods.ByName("SubmitAll")),
 		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
@@ -313,6 +343,8 @@ func NewAgentHandler(svc AgentHandler, opts ...connect.HandlerOption) (string, h
 		switch r.URL.Path {
 		case AgentSubmitProcedure:
 			agentSubmitHandler.ServeHTTP(w, r)
+		case AgentSubmitAllProcedure:
+			agentSubmitAllHandler.ServeHTTP(w, r)
 		case AgentWatchProcedure:
 			agentWatchHandler.ServeHTTP(w, r)
 		case AgentProofProcedure:
@@ -338,6 +370,10 @@ type UnimplementedAgentHandler struct{}
 
 func (UnimplementedAgentHandler) Submit(context.Context, *connect.Request[v1.SubmitRequest]) (*connect.Response[v1.SubmitResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("charter.v1.Agent.Submit is not implemented"))
+}
+
+func (UnimplementedAgentHandler) SubmitAll(context.Context, *connect.Request[v1.SubmitAllRequest]) (*connect.Response[v1.SubmitAllResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("charter.v1.Agent.SubmitAll is not implemented"))
 }
 
 func (UnimplementedAgentHandler) Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error {
