@@ -360,7 +360,7 @@ func (c *Chain) accept(blocks []consensus.Accepted) error {
 		// then refuses to sign more.
 		mine := a.Block.Author == c.self && c.senders[a.ID] == c.self
 		delete(c.senders, a.ID)
-		b := store.Block{ID: a.ID, Header: a.Block.Encode(), Payload: c.checker.release(a.ID), Meta: encodeMeta(a.Meta)}
+		b := store.Block{ID: a.ID, Header: a.Block.Encode(), Payload: c.checker.release(a.ID), Meta: a.Past.Encode()}
 		if mine {
 			own = append(own, b)
 		} else {
@@ -479,11 +479,11 @@ func (c *Chain) buried(r consensus.Ready) (floor uint64, err error) {
 		if !ok {
 			continue
 		}
-		meta, err := decodeMeta(b.Meta)
+		past, err := consensus.DecodePast(b.Meta)
 		if err != nil {
 			return 0, fmt.Errorf("stored block %s: %w", b.ID, err)
 		}
-		below := max(meta.Decided, 1)
+		below := max(past.Decided, 1)
 		if below < c.core.Floor() && c.core.Floor()-below <= consensus.Reach && (floor == 0 || below < floor) {
 			floor = below
 		}

@@ -3,6 +3,7 @@ package chain
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"charter/consensus"
 	"charter/ledger"
@@ -10,29 +11,6 @@ import (
 	"charter/store"
 	"charter/types"
 )
-
-// encodeMeta and decodeMeta are how the store keeps a consensus.Meta.
-func encodeMeta(m consensus.Meta) []byte {
-	e := types.NewEncoder(make([]byte, 0, 10+72*len(m.Tips)))
-	e.U64(m.Decided)
-	e.Count16(len(m.Tips))
-	for _, t := range m.Tips {
-		e.Key(t.Author)
-		e.U64(t.Height)
-		e.Hash(t.ID)
-	}
-	return e.Data()
-}
-
-func decodeMeta(data []byte) (consensus.Meta, error) {
-	d := types.NewDecoder("meta", data)
-	m := consensus.Meta{Decided: d.U64("decided")}
-	n := d.Count16("tips", 1<<16-1, 72)
-	for range n {
-		m.Tips = append(m.Tips, consensus.Tip{Author: d.Key("author"), Height: d.U64("height"), ID: d.Hash("id")})
-	}
-	return m, d.Finish()
-}
 
 // keepRuns is how many runs back a restart can reach: consensus.Reach heights of them.
 func (c *Chain) keepRuns() int { return int(consensus.Reach/c.params.RunLength) + 4 }
@@ -57,11 +35,7 @@ func encodeRuns(runs []consensus.Run) []byte {
 	e := types.NewEncoder(make([]byte, 0, 4+88*len(runs)))
 	e.Count32(len(runs))
 	for _, r := range runs {
-		e.U64(r.Number)
-		e.U64(r.Start)
-		e.Hash(r.Seed)
-		e.U64(r.Snapshot)
-		e.Hash(r.Closer)
+		e.Raw(r.Encode())
 	}
 	return e.Data()
 }
@@ -71,10 +45,7 @@ func decodeRuns(data []byte) ([]consensus.Run, error) {
 	n := d.Count32("runs", 1<<24, 88)
 	runs := make([]consensus.Run, 0, n)
 	for range n {
-		runs = append(runs, consensus.Run{
-			Number: d.U64("number"), Start: d.U64("start"), Seed: d.Hash("seed"),
-			Snapshot: d.U64("snapshot"), Closer: d.Hash("closer"),
-		})
+		runs = append(runs, consensus.ReadRun(d))
 	}
 	return runs, d.Finish()
 }
@@ -118,17 +89,13 @@ func (c *Chain) restore(want, last uint64) error {
 		}
 		base.Floor--
 	}
-	for h := max(base.Floor, 1); h <= applied; h++ {
-		anchor, ok, err := view.Decided(h)
-		if err != nil || !ok {
-			return errors.Join(fmt.Errorf("the decision of height %d is missing", h), err)
-		}
-		base.Decisions = append(base.Decisions, consensus.Decision{Height: h, Anchor: anchor, Run: c.runAt(h).Number})
-	}
-	if err := c.restoreShares(base); err != nil {
+	if err := c.restoreBlocks(base, last); err != nil {
 		return err
 	}
-	if err := c.restoreBlocks(base, last); err != nil {
+	if err := c.restoreDecisions(base, view); err != nil {
+		return err
+	}
+	if err := c.restoreShares(base); err != nil {
 		return err
 	}
 	core, err := consensus.Restore(c.config(), base)
@@ -181,7 +148,7 @@ func (c *Chain) restoreShares(base *consensus.Base) error {
 		}
 		return nil
 	}
-	oldest := c.runAt(base.Floor)
+	oldest := c.runAt(base.Decisions[0].Height)
 	seen := make(map[uint64]bool)
 	for _, r := range c.runs {
 		if r.Number < oldest.Number {
@@ -210,6 +177,32 @@ func (c *Chain) restoreShares(base *consensus.Base) error {
 	return nil
 }
 
+// restoreDecisions reads what was decided and applied, from the first height on that the past
+// of the floor's anchor does not decide.
+func (c *Chain) restoreDecisions(base *consensus.Base, view *store.View) error {
+	first := uint64(1)
+	if base.Floor > 0 {
+		anchor, _, err := view.Decided(base.Floor)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(base.Blocks, func(a consensus.Accepted) bool { return a.ID == anchor })
+		if i < 0 {
+			return fmt.Errorf("the anchor %s of height %d is not in the store", anchor, base.Floor)
+		}
+		first = base.Blocks[i].Past.Decided + 1
+	}
+	applied, _ := view.Height()
+	for h := first; h <= applied; h++ {
+		anchor, ok, err := view.Decided(h)
+		if err != nil || !ok {
+			return errors.Join(fmt.Errorf("the decision of height %d is missing", h), err)
+		}
+		base.Decisions = append(base.Decisions, consensus.Decision{Height: h, Anchor: anchor, Run: c.runAt(h).Number})
+	}
+	return nil
+}
+
 // restoreBlocks reads the stored blocks from the floor up to height last.
 func (c *Chain) restoreBlocks(base *consensus.Base, last uint64) error {
 	clear(c.open)
@@ -221,13 +214,27 @@ func (c *Chain) restoreBlocks(base *consensus.Base, last uint64) error {
 		if err != nil {
 			return fmt.Errorf("stored block %s: %w", b.ID, err)
 		}
-		m, err := decodeMeta(b.Meta)
+		p, err := consensus.DecodePast(b.Meta)
 		if err != nil {
 			return fmt.Errorf("stored block %s: %w", b.ID, err)
 		}
-		base.Blocks = append(base.Blocks, consensus.Accepted{ID: b.ID, Block: h, Meta: m})
+		base.Blocks = append(base.Blocks, consensus.Accepted{ID: b.ID, Block: h, Past: p})
 	}
-	return nil
+	if base.Floor == 0 {
+		return nil
+	}
+	var err error
+	base.Lines, err = consensus.Lines(base.Blocks, base.Floor, c.header)
+	return err
+}
+
+// header is a stored block without its payload.
+func (c *Chain) header(id types.Hash) (*types.Block, error) {
+	b, ok, err := c.cfg.Store.Block(id)
+	if err != nil || !ok {
+		return nil, errors.Join(errors.New("it is not in the store"), err)
+	}
+	return types.DecodeBlock(b.Header)
 }
 
 // relower restores consensus while it runs, from a lower floor if floor is not 0: a block has

@@ -37,7 +37,7 @@ func goodHeights(b *testing.B, cfg Config, heights int) (c *Core, blocks []*type
 		sortHashes(merges)
 		in := vrfInput(r, uint64(h))
 		for i, m := range cfg.Genesis.Members {
-			x := &types.Block{Height: uint64(h), Author: m.Peer, Previous: own[i], Parent: parent, Merges: merges, Time: now}
+			x := &types.Block{Height: uint64(h), Author: m.Peer, Previous: own[i], Parent: parent, Merges: merges, Past: c.digestOf(g), Time: now}
 			if in != nil {
 				x.VRF = testVRF(m.Peer, in)
 			}

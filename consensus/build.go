@@ -206,7 +206,7 @@ func (c *Core) template(n uint64) (*Template, types.Millis) {
 	if due := c.due(g, r); due > c.now {
 		return nil, due
 	}
-	t := &Template{Height: n, Parent: c.chosen(g, r).parent.id, Time: c.now, VRF: vrfInput(r, n)}
+	t := &Template{Height: n, Parent: c.chosen(g, r).parent.id, Past: c.digestOf(g), Time: c.now, VRF: vrfInput(r, n)}
 	if p := g.tip(c.self); p != nil {
 		t.Previous = p.id
 	}

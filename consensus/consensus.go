@@ -18,6 +18,7 @@
 //	draw.go       the weighted draw of a height
 //	run.go        runs and decisions
 //	graph.go      vertices, views, what is in the past of what
+//	past.go       what a block says of its past, for those who were not there
 //	rules.go      when a block is valid
 //	choice.go     witnesses, weight, fork choice
 //	finality.go   anchors, total order, tiers
@@ -26,6 +27,7 @@ package consensus
 
 import (
 	"fmt"
+	"slices"
 
 	"charter/types"
 )
@@ -84,7 +86,7 @@ func (Syncing) event()  {}
 // Ready is what follows from the events so far. The driver does it field by field in this
 // order: what is accepted is durable before a block that names it is sent.
 type Ready struct {
-	// Accepted entered the view. Each must be stored, with its Meta, before anything below.
+	// Accepted entered the view. Each must be stored, with its Past, before anything below.
 	Accepted []Accepted
 	// Forks are proofs that somebody forked its own line.
 	Forks []Fork
@@ -98,7 +100,7 @@ type Ready struct {
 	// durable, gives it to Step, and sends it. It may also leave it.
 	Build *Template
 	// Missing are blocks that were named and are not here. One that is stored has left memory, and
-	// a late block needs its past: Core is to be restored from its Meta.Decided. The others are to
+	// a late block needs its past: Core is to be restored from its Past.Decided. The others are to
 	// be fetched.
 	Missing []Missing
 	// Floor, if not zero, asks to be restored from that height: a block has come that joins
@@ -115,20 +117,7 @@ type Missing struct{ ID, For types.Hash }
 type Accepted struct {
 	ID    types.Hash
 	Block *types.Block
-	Meta  Meta
-}
-
-// Meta is what a Core remembers of a block's past when it no longer holds that past.
-type Meta struct {
-	Tips    []Tip  // the highest blocks of each author in its past
-	Decided uint64 // the height up to which its past decides
-}
-
-// Tip is the highest block of a line in some past.
-type Tip struct {
-	Author types.Key
-	Height uint64
-	ID     types.Hash
+	Past  *Past
 }
 
 // Fork is two blocks of one author with one Previous: the one offence against agreement.
@@ -169,6 +158,7 @@ type Template struct {
 	Previous types.Hash
 	Parent   types.Hash
 	Merges   []types.Hash
+	Past     types.Hash
 	Time     types.Millis
 	VRF      []byte // what to prove, nil for no proof
 }
@@ -177,7 +167,7 @@ type Template struct {
 func (t *Template) Block(author types.Key) *types.Block {
 	return &types.Block{
 		Height: t.Height, Author: author, Previous: t.Previous, Parent: t.Parent,
-		Merges: t.Merges, Time: t.Time,
+		Merges: t.Merges, Past: t.Past, Time: t.Time,
 	}
 }
 
@@ -186,6 +176,7 @@ type Core struct {
 	cfg     Config
 	authors []author
 	number  map[types.Key]int // of an author in authors
+	byKey   []int             // numbers in the order of the keys
 	self    int               // own number, −1 for nobody
 
 	genesis   *vertex
@@ -233,7 +224,7 @@ type author struct {
 func New(cfg Config) *Core {
 	c := empty(cfg)
 	first := c.addRun(FirstRun(cfg.Chain))
-	c.all = &view{height: 1, dec: &decision{anchor: c.genesis, last: c.genesis, run: first, by: first, own: true}}
+	c.all = &view{height: 1, dec: &decision{anchor: c.genesis, last: c.genesis, run: first, by: first, own: true, fold: FirstFold(cfg.Chain)}}
 	return c
 }
 
@@ -255,10 +246,11 @@ func empty(cfg Config) *Core {
 // Base is what a Core is restored from: what was stored and decided from Floor upwards.
 type Base struct {
 	Floor     uint64            // height of an anchor; 0, or 1, for everything
-	Decisions []Decision        // from Floor on (from 1, if that is 0) as far as they were applied, without their Blocks
+	Decisions []Decision        // from the first that the anchor's own past does not hold (from 1, if Floor is 0), without their Blocks
 	Runs      []Run             // from that of the first of Decisions on, all that are known; none needed if Floor is 0
 	Snapshots []*types.Snapshot // of those runs, and all taken since; all there are if Floor is 0
 	Blocks    []Accepted        // all stored from Floor on, by height
+	Lines     []Line            // of these blocks; none needed if Floor is 0
 	Own       Tip               // the last block that Self signed, wherever it is; zero for none
 }
 
@@ -269,7 +261,8 @@ func Restore(cfg Config, base *Base) (*Core, error) {
 	if base.Floor <= 1 {
 		return restoreAll(cfg, base)
 	}
-	if len(base.Decisions) == 0 || base.Decisions[0].Height != base.Floor {
+	at := slices.IndexFunc(base.Decisions, func(d Decision) bool { return d.Height == base.Floor })
+	if at < 0 {
 		return nil, fmt.Errorf("restore: the decision of height %d is not there", base.Floor)
 	}
 	c := empty(cfg)
@@ -284,14 +277,16 @@ func Restore(cfg Config, base *Base) (*Core, error) {
 	}
 	c.floor = base.Floor
 	c.all = &view{height: c.floor + 1}
+	below := c.buryLines(base.Lines)
+	c.findBuriedForks(below)
 	var first *decision
 	for _, a := range base.Blocks {
-		v, err := c.replant(a)
+		v, err := c.replant(a, below)
 		if err != nil {
 			return nil, err
 		}
-		if a.ID == base.Decisions[0].Anchor {
-			if first, err = c.firstDecision(v, base); err != nil {
+		if a.ID == base.Decisions[at].Anchor {
+			if first, err = c.firstDecision(v, a.Past, base, at); err != nil {
 				return nil, err
 			}
 		}
@@ -300,7 +295,7 @@ func Restore(cfg Config, base *Base) (*Core, error) {
 		return nil, fmt.Errorf("restore: the anchor of height %d is not among the blocks", c.floor)
 	}
 	c.resume(base.Own)
-	if err := c.settle(first, base); err != nil {
+	if err := c.settle(first, base.Decisions[at+1:]); err != nil {
 		return nil, err
 	}
 	c.ready.Accepted, c.ready.Forks = nil, nil

@@ -3,6 +3,7 @@ package consensus
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -98,6 +99,7 @@ type world struct {
 	keep    bool    // the observer keeps all in memory
 	quiet   bool    // decisions are not written down
 	nodes   []*node // one observer, or all peers of a network
+	scribe  *node   // knows all that is drawn, at once, and the digest of each past
 	net     *network
 }
 
@@ -294,6 +296,8 @@ func (w *world) chain(f []string) {
 	}
 	n.core = New(n.cfg)
 	w.nodes = []*node{n}
+	w.scribe = &node{cfg: w.cfg, core: New(w.cfg)}
+	w.scribe.core.again = true
 	var leaders []string
 	for h := uint64(1); h <= 9; h++ {
 		leaders = append(leaders, letter(n.core.authors[n.core.draw(n.core.all.dec.run, h).leader].key))
@@ -361,8 +365,10 @@ func (w *world) draw(line string) {
 	}
 	sortHashes(b.Merges)
 	early, later := w.override(b, options)
+	w.digest(b)
 	w.names[b.ID(w.cfg.Chain)] = name
 	w.blocks[name] = b
+	w.know(b)
 	note := ""
 	if !full {
 		note = ", not full"
@@ -488,6 +494,7 @@ func (w *world) round(authors string) {
 		_, b.Parent = w.complete(c, b, ids)
 		b.Merges = slices.DeleteFunc(ids, func(id types.Hash) bool { return id == b.Parent })
 		sortHashes(b.Merges)
+		w.digest(b)
 		bs = append(bs, b)
 	}
 	for _, b := range bs {
@@ -505,7 +512,27 @@ func (w *world) baptise(b *types.Block) string {
 		name += "'"
 	}
 	w.names[b.ID(w.cfg.Chain)], w.blocks[name] = name, b
+	w.know(b)
 	return name
+}
+
+// digest gives a block the digest of its past, if all that it names was drawn and is valid.
+func (w *world) digest(b *types.Block) { b.Past, _ = w.scribe.core.Digest(b.Named()) }
+
+// know tells the scribe of a block.
+func (w *world) know(b *types.Block) {
+	c := w.scribe.core
+	c.Step(Tick{b.Time})
+	c.Step(Block{b})
+	for r := c.Ready(); len(r.Decided) > 0; r = c.Ready() {
+		c.ready = Ready{}
+		for _, d := range r.Decided {
+			if d.Height%w.cfg.Params.SnapshotPeriod == 0 {
+				w.giveSnapshot(w.scribe, d.Height)
+			}
+		}
+	}
+	c.ready = Ready{}
 }
 
 // take does what Ready asks of a driver, and writes it down.
@@ -613,7 +640,8 @@ func (n *node) base(floor uint64) *Base {
 		base.Decisions = n.decisions
 		return base
 	}
-	base.Decisions = n.decisions[floor-1:]
+	anchor := slices.IndexFunc(n.accepted, func(a Accepted) bool { return a.ID == n.decisions[floor-1].Anchor })
+	base.Decisions = n.decisions[n.accepted[anchor].Past.Decided:]
 	base.Snapshots = append([]*types.Snapshot{n.cfg.Genesis}, n.snapshots...)
 	for _, r := range append([]Run{FirstRun(n.cfg.Chain)}, n.runs...) {
 		if r.Number >= base.Decisions[0].Run {
@@ -626,6 +654,17 @@ func (n *node) base(floor uint64) *Base {
 		}
 	}
 	sortAccepted(base.Blocks)
+	var err error
+	base.Lines, err = Lines(base.Blocks, floor, func(id types.Hash) (*types.Block, error) {
+		i := slices.IndexFunc(n.accepted, func(a Accepted) bool { return a.ID == id })
+		if i < 0 {
+			return nil, errors.New("it was not accepted")
+		}
+		return n.accepted[i].Block, nil
+	})
+	if err != nil {
+		panic(err)
+	}
 	return base
 }
 

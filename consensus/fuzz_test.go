@@ -99,9 +99,13 @@ func (g *gibberish) likely() *types.Block {
 	named := c.gather(max(1, h))
 	b := &types.Block{Author: letterKey('a' + g.byte()%5), Height: 1, Parent: g.cfg.Chain, Time: c.now - types.Millis(g.byte()%8)}
 	if len(named) == 0 || named[0] == c.genesis {
+		b.Past, _ = c.Digest([]types.Hash{g.cfg.Chain})
 		return b
 	}
 	view := c.viewOf(named)
+	if view.dec != nil {
+		b.Past = c.digestOf(view)
+	}
 	for range 4 { // rather by somebody who has no block there yet
 		if a, ok := c.number[b.Author]; ok && c.all.tip(a) != nil && c.all.tip(a).height >= view.height {
 			b.Author[0] = 'a' + (b.Author[0]-'a'+1)%5

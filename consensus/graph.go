@@ -3,6 +3,7 @@ package consensus
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -35,10 +36,11 @@ type view struct {
 	height  uint64            // of a block with this past
 	named   []*vertex         // that a block with this past names
 	tips    []*vertex         // by author number: its highest block, nil for none
-	forks   map[int][]*vertex // further tips of authors whose fork is in it
+	forks   map[int][]*vertex // authors whose fork is in it, with their further tips as far as in memory
 	dec     *decision         // what it decides; nil: below what is in memory
 	floor   uint64            // if dec is nil: the height up to which it decides
 	stalled bool              // dec stops for want of a snapshot
+	digest  types.Hash        // of the past of a block with this view; zero until it is asked for
 
 	behind  map[*vertex]*vertex  // of named: in the past of which other one
 	confirm map[question]bool    // does a block with this past confirm that one?
@@ -61,7 +63,10 @@ func (g *view) tip(a int) *vertex {
 }
 
 // forked reports whether a fork by the author is in the view.
-func (g *view) forked(a int) bool { return len(g.forks[a]) > 0 }
+func (g *view) forked(a int) bool {
+	_, forked := g.forks[a]
+	return forked
+}
 
 // at is the level of a height, made if need be.
 func (c *Core) level(h uint64) *level {
@@ -159,20 +164,11 @@ func (c *Core) newView(height uint64, named []*vertex) *view {
 	for _, n := range named {
 		if n.past != nil && !done[n.past] {
 			done[n.past] = true
-			for a, t := range n.past.tips {
-				if t != nil {
-					c.raise(g, a, t)
-				}
-			}
-			for a, ts := range n.past.forks {
-				for _, t := range ts {
-					c.raise(g, a, t)
-				}
-			}
 			if d := n.past.dec; d != nil && (base == nil || d.height > base.height) {
 				base = d
 			}
 			g.floor = max(g.floor, n.past.floor)
+			c.merge(g, n.past)
 		}
 		if n == c.genesis && base == nil {
 			if d := c.first(); d.height == 0 {
@@ -193,6 +189,33 @@ func (c *Core) newView(height uint64, named []*vertex) *view {
 		g.floor = max(g.floor, base.height)
 	}
 	return g
+}
+
+// merge puts what is in one view into another.
+func (c *Core) merge(g, from *view) {
+	for a := range from.forks {
+		c.fork(g, a)
+	}
+	for a, t := range from.tips {
+		if t != nil {
+			c.raise(g, a, t)
+		}
+	}
+	for a, ts := range from.forks {
+		for _, t := range ts {
+			c.raise(g, a, t)
+		}
+	}
+}
+
+// fork notes that a view holds a fork by an author, once and for all.
+func (c *Core) fork(g *view, a int) {
+	if g.forks == nil {
+		g.forks = make(map[int][]*vertex)
+	}
+	if _, ok := g.forks[a]; !ok {
+		g.forks[a] = nil
+	}
 }
 
 func (g *view) init() {
@@ -244,11 +267,11 @@ func (c *Core) raiseForked(g *view, a int, v *vertex) {
 		return bytes.Compare(x.id[:], y.id[:])
 	})
 	g.tips[a] = kept[0]
-	if g.forks == nil {
-		g.forks = make(map[int][]*vertex)
+	if len(kept) > 1 {
+		c.fork(g, a)
 	}
-	if g.forks[a] = kept[1:]; len(kept) == 1 {
-		delete(g.forks, a)
+	if g.forked(a) {
+		g.forks[a] = kept[1:]
 	}
 }
 
@@ -262,7 +285,7 @@ func (c *Core) insert(v *vertex) {
 	if v.author == c.self && (c.mine == nil || v.height > c.mine.height) {
 		c.mine, c.built, c.held = v, v.block.Time, -1
 	}
-	c.ready.Accepted = append(c.ready.Accepted, Accepted{v.id, v.block, c.metaOf(v)})
+	c.ready.Accepted = append(c.ready.Accepted, Accepted{v.id, v.block, c.pastOf(v.past)})
 	c.decideAll()
 }
 
@@ -297,62 +320,84 @@ func (c *Core) disown(a int) {
 	}
 }
 
-// metaOf is what to remember of v's past.
-func (c *Core) metaOf(v *vertex) Meta {
-	m := Meta{Decided: v.past.floor}
-	if v.past.dec != nil {
-		m.Decided = v.past.dec.height
+// buryLines is the blocks below the floor of which the lines are known, each with the one
+// before it.
+func (c *Core) buryLines(lines []Line) map[types.Hash]*vertex {
+	below := make(map[types.Hash]*vertex)
+	for _, l := range lines {
+		below[l.ID] = &vertex{id: l.ID, author: c.numberOf(l.Author), height: l.Height, ordered: 1, previous: below[l.Previous]}
 	}
-	add := func(t *vertex) { m.Tips = append(m.Tips, Tip{c.authors[t.author].key, t.height, t.id}) }
-	for a, t := range v.past.tips {
-		if t != nil {
-			add(t)
-			for _, t := range v.past.forks[a] {
-				add(t)
-			}
-		}
-	}
-	return m
+	return below
 }
 
-// replant puts a stored block back, without judging it again. Blocks come by height.
-func (c *Core) replant(a Accepted) (*vertex, error) {
+// findBuriedForks marks the authors of whom two blocks below the floor are not on one line.
+func (c *Core) findBuriedForks(below map[types.Hash]*vertex) {
+	tops := make(map[int]*vertex)
+	for _, v := range sortedByHeight(below) {
+		if t := tops[v.author]; t != nil && !c.onLine(v, t) {
+			c.authors[v.author].forked = true
+		}
+		tops[v.author] = v
+	}
+}
+
+func sortedByHeight(below map[types.Hash]*vertex) []*vertex {
+	return slices.SortedFunc(maps.Values(below), func(v, w *vertex) int {
+		if v.height != w.height {
+			return int(int64(v.height) - int64(w.height))
+		}
+		return bytes.Compare(v.id[:], w.id[:])
+	})
+}
+
+// replant puts a stored block back, without judging it again. Blocks come by height. Below
+// is what is known of blocks below the floor.
+func (c *Core) replant(a Accepted, below map[types.Hash]*vertex) (*vertex, error) {
 	n, ok := c.number[a.Block.Author]
 	if !ok {
 		return nil, fmt.Errorf("restore: author %s of block %s is in no snapshot that is here", a.Block.Author, a.ID)
 	}
-	v := &vertex{id: a.ID, author: n, height: a.Block.Height, block: a.Block}
-	g := &view{height: v.height, floor: a.Meta.Decided, tips: make([]*vertex, len(c.authors))}
-	g.init()
-	for _, t := range a.Meta.Tips {
-		number, ok := c.number[t.Author]
-		if !ok {
-			continue // left before the oldest run in memory; it may not build again
+	if a.Past.Digest() != a.Block.Past {
+		return nil, fmt.Errorf("restore: block %s of height %d comes with another past than its own", a.ID, a.Block.Height)
+	}
+	find := func(id types.Hash) *vertex {
+		if v := c.vertices[id]; v != nil {
+			return v
 		}
-		w := c.vertices[t.ID]
+		return below[id]
+	}
+	v := &vertex{id: a.ID, author: n, height: a.Block.Height, block: a.Block}
+	g := &view{height: v.height, floor: a.Past.Decided, digest: a.Block.Past, tips: make([]*vertex, len(c.authors))}
+	g.init()
+	for _, t := range a.Past.Tips {
+		number := c.numberOf(t.Author)
+		if t.Forked {
+			c.authors[number].forked = true
+			c.fork(g, number)
+		}
+		w := find(t.ID)
 		if w == nil {
 			w = &vertex{id: t.ID, author: number, height: t.Height, ordered: 1}
+			below[t.ID] = w
 		}
-		// Two tips of one author in one past are a fork, whether or not it is in memory.
-		if g.tips[number] == nil {
-			g.tips[number] = w
-			continue
-		}
-		c.authors[number].forked = true
-		if g.forks == nil {
-			g.forks = make(map[int][]*vertex)
-		}
-		g.forks[number] = append(g.forks[number], w)
+		c.raise(g, number, w)
 	}
-	for _, id := range append([]types.Hash{a.Block.Parent}, a.Block.Merges...) {
+	for _, id := range a.Block.Named() {
 		w := c.vertices[id]
 		if w == nil {
 			w = &vertex{id: id, author: -1, ordered: 1} // below the floor
+		} else {
+			if w.past != nil {
+				c.merge(g, w.past)
+			}
+			if w.author >= 0 {
+				c.raise(g, w.author, w)
+			}
 		}
 		v.named = append(v.named, w)
 	}
 	g.named = v.named
-	v.past, v.parent, v.previous = g, v.named[0], c.vertices[a.Block.Previous]
+	v.past, v.parent, v.previous = g, v.named[0], find(a.Block.Previous)
 	c.plant(v)
 	if v.author == c.self && (c.mine == nil || v.height > c.mine.height) {
 		c.mine, c.built = v, v.block.Time
@@ -421,6 +466,8 @@ func (c *Core) forget(v *vertex) {
 	}
 	delete(c.vertices, v.id)
 	delete(c.tiers, v.id)
-	v.past, v.named, v.previous, v.parent, v.block = nil, nil, nil, nil, nil
-	v.ordered = 1
+	v.past, v.named, v.parent, v.block = nil, nil, nil, nil
+	if v.ordered = 1; !c.authors[v.author].forked {
+		v.previous = nil
+	}
 }

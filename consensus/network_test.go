@@ -185,7 +185,7 @@ func (w *world) lower(n *node) {
 		floor := n.floor
 		for _, m := range n.missing {
 			for _, a := range n.accepted {
-				if f := max(a.Meta.Decided, 1); a.ID == m.ID && (floor == 0 || f < floor) {
+				if f := max(a.Past.Decided, 1); a.ID == m.ID && (floor == 0 || f < floor) {
 					floor = f
 				}
 			}

@@ -314,6 +314,7 @@ func longPast(t *testing.T, seed uint64) (w *world, blocks []*types.Block) {
 			if in := vrfInput(c.runFor(last.past, b.Height), b.Height); in != nil {
 				b.VRF = testVRF(b.Author, in)
 			}
+			w.digest(b)
 			cut = append(cut, b)
 			last = &vertex{id: b.ID(w.cfg.Chain), height: b.Height, block: b, past: last.past}
 			w.baptise(b)
@@ -372,7 +373,7 @@ func TestPruneAndRestart(t *testing.T) {
 					// What is missing and stored was pruned: its past is needed again.
 					for _, m := range nd.missing {
 						for _, a := range nd.accepted {
-							if f := max(a.Meta.Decided, 1); a.ID == m.ID && (floor == 0 || f < floor) {
+							if f := max(a.Past.Decided, 1); a.ID == m.ID && (floor == 0 || f < floor) {
 								floor = f
 							}
 						}

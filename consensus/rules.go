@@ -24,6 +24,8 @@ const (
 	WrongTime
 	// NoShares: its author has no shares in the run that its past is deciding, nor in the next (rule 5).
 	NoShares
+	// WrongPast: it carries another digest of its past than its past has (rule 7).
+	WrongPast
 	// WrongVRF: a proof that does not verify, is missing, or is where none belongs.
 	WrongVRF
 	// Future: its time is further ahead than any honest clock.
@@ -35,7 +37,7 @@ const (
 
 var kinds = [...]string{
 	"", "wrong height", "wrong previous block", "wrong names", "wrong time",
-	"no shares", "wrong VRF proof", "from the future", "names a refused block",
+	"no shares", "wrong digest of its past", "wrong VRF proof", "from the future", "names a refused block",
 }
 
 // String is the rule in words.
@@ -253,6 +255,9 @@ func (c *Core) judge(v *vertex) (wait bool, bad *Invalid) {
 	}
 	if bad := c.judgeTime(v, r); bad != nil {
 		return false, bad
+	}
+	if past := c.digestOf(g); past != b.Past {
+		return false, invalid(WrongPast, "%s, and that of what it names is %s", b.Past.Short(), past.Short())
 	}
 	return false, c.judgeVRF(v, r)
 }

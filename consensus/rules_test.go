@@ -57,6 +57,8 @@ var kindRows = []struct {
 		b.Time = w.blocks["a2"].Time + w.cfg.Params.WaitQuorum - 1
 	}},
 	{"no member", NoShares, func(w *world, b *types.Block) { b.Author = letterKey('z') }},
+	{"another digest of its past", WrongPast, func(w *world, b *types.Block) { b.Past[0] ^= 1 }},
+	{"the digest of another past", WrongPast, func(w *world, b *types.Block) { b.Past = w.blocks["c2"].Past }},
 	{"another's proof", WrongVRF, func(w *world, b *types.Block) { b.VRF = testVRF(letterKey('a'), w.input(3)) }},
 	{"the proof of another height", WrongVRF, func(w *world, b *types.Block) { b.VRF = testVRF(b.Author, w.input(4)) }},
 	{"no proof", WrongVRF, func(w *world, b *types.Block) { b.VRF = types.VRFProof{} }},

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 
@@ -68,15 +69,26 @@ func (c *Core) equip(r *run) {
 // enrol numbers the members of a snapshot that have no number yet.
 func (c *Core) enrol(s *types.Snapshot) {
 	for _, m := range s.Members {
-		if _, ok := c.number[m.Peer]; !ok {
-			c.number[m.Peer] = len(c.authors)
-			if m.Peer == c.cfg.Self {
-				c.self = len(c.authors)
-			}
-			c.authors = append(c.authors, author{key: m.Peer, lines: make(map[types.Hash]*vertex)})
-			c.mark = append(c.mark, 0)
-		}
+		c.numberOf(m.Peer)
 	}
+}
+
+// numberOf is the number of an author, given to it if need be.
+func (c *Core) numberOf(key types.Key) int {
+	n, ok := c.number[key]
+	if ok {
+		return n
+	}
+	n = len(c.authors)
+	c.number[key] = n
+	if key == c.cfg.Self {
+		c.self = n
+	}
+	c.authors = append(c.authors, author{key: key, lines: make(map[types.Hash]*vertex)})
+	c.mark = append(c.mark, 0)
+	at, _ := slices.BinarySearchFunc(c.byKey, key, func(a int, k types.Key) int { return bytes.Compare(c.authors[a].key[:], k[:]) })
+	c.byKey = slices.Insert(c.byKey, at, n)
+	return n
 }
 
 // nextRun is the run after r, closed by anchor a.
@@ -122,7 +134,8 @@ type decision struct {
 	run     *run    // the run that decides the next height
 	closing *run    // the run after that, if it is closed already
 	prev    *decision
-	own     bool // the own view has come to it
+	fold    types.Hash // of all up to here
+	own     bool       // the own view has come to it
 	nexts   []*decision
 }
 
@@ -143,8 +156,18 @@ func (c *Core) decided(d *decision, anchor *vertex) *decision {
 	if n.closing != nil && n.height+1 >= n.closing.Start {
 		n.run, n.closing = n.closing, nil
 	}
+	n.refold(d.fold)
 	d.nexts = append(d.nexts, n)
 	return n
+}
+
+// refold folds d upon those before it.
+func (d *decision) refold(before types.Hash) {
+	var anchor types.Hash
+	if d.anchor != nil {
+		anchor = d.anchor.id
+	}
+	d.fold = Fold(before, d.height, anchor, d.closes())
 }
 
 // runFor is the run of height h as a view knows it: the one that it is deciding or, once it

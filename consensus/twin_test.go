@@ -230,6 +230,7 @@ func (g *twinGraph) block(i int, named []*types.Block) *types.Block {
 		}
 	}
 	slices.SortFunc(b.Merges, func(x, y types.Hash) int { return slices.Compare(x[:], y[:]) })
+	b.Past = g.naive.Past(b)
 	if in := g.naive.VRFInput(b); in != nil {
 		b.VRF = twinVRF(b.Author, in)
 	}
@@ -241,7 +242,7 @@ func (g *twinGraph) block(i int, named []*types.Block) *types.Block {
 
 // spoil breaks a rule, perhaps.
 func (g *twinGraph) spoil(b *types.Block) {
-	switch g.rng.IntN(7) {
+	switch g.rng.IntN(8) {
 	case 0:
 		b.Height++
 	case 1:
@@ -255,6 +256,8 @@ func (g *twinGraph) spoil(b *types.Block) {
 	case 5:
 		b.Author = types.Key{9}
 	case 6:
+		b.Past[3] ^= 1
+	case 7:
 		if len(g.blocks) > 0 {
 			b.Merges = append(b.Merges, g.blocks[g.rng.IntN(len(g.blocks))].ID(g.cfg.Chain))
 			slices.SortFunc(b.Merges, func(x, y types.Hash) int { return slices.Compare(x[:], y[:]) })

@@ -120,7 +120,7 @@ function reveal(r) {
   return v;
 }
 
-const version = (r) => { if (r.u8() !== 1) r.fail('unknown kind', 'version'); };
+const version = (r, is = 1) => { if (r.u8() !== is) r.fail('unknown kind', 'version'); };
 
 export function body(r) {
   if (r.left > 65536) r.fail('too long', 'transaction');
@@ -158,12 +158,13 @@ const vote = (r) => {
 
 export function block(r) {
   const from = r.at;
-  version(r);
+  version(r, 2);
   const b = { height: r.height(), author: r.hash(), previous: r.hash(), parent: r.hash() };
   if (b.height.v < 1n) r.fail('not canonical', 'height');
   b.merges = r.list(r.fit(r.u16(), 1024, 32), (r) => r.hash());
   r.ascending(b.merges, (h) => h);
   if (b.merges.includes(b.parent)) r.fail('not canonical', 'merges');
+  b.past = r.hash();
   b.time = r.time();
   b.vrf = r.maybe((r) => hex(r.take(97)));
   if (b.vrf !== null && /^0*$/.test(b.vrf)) r.fail('not canonical', 'vrf');

@@ -154,7 +154,8 @@ func (d *disk) baseAt(n *node, floor uint64) *consensus.Base {
 	if floor == 0 {
 		b.Decisions, b.Blocks = d.decisions, d.blocks
 	} else {
-		b.Decisions = d.decisions[floor-1:]
+		anchor := d.blocks[d.byID[d.decisions[floor-1].Anchor]]
+		b.Decisions = d.decisions[anchor.Past.Decided:]
 		first := b.Decisions[0].Run
 		b.Snapshots = append([]*types.Snapshot{n.w.genesis.Snapshot()}, d.snapshots...)
 		for _, r := range append([]consensus.Run{consensus.FirstRun(n.w.chain)}, d.runs...) {
@@ -168,10 +169,26 @@ func (d *disk) baseAt(n *node, floor uint64) *consensus.Base {
 				b.Blocks = append(b.Blocks, a)
 			}
 		}
+		b.Lines = d.linesBelow(b)
 	}
 	b.Blocks = slices.Clone(b.Blocks)
 	slices.SortStableFunc(b.Blocks, func(a, b consensus.Accepted) int { return cmp.Compare(a.Block.Height, b.Block.Height) })
 	return b
+}
+
+// linesBelow is what a base must tell of the lines below its floor.
+func (d *disk) linesBelow(b *consensus.Base) []consensus.Line {
+	lines, err := consensus.Lines(b.Blocks, b.Floor, func(id types.Hash) (*types.Block, error) {
+		at, ok := d.byID[id]
+		if !ok {
+			return nil, fmt.Errorf("it is not on the disk")
+		}
+		return d.blocks[at].Block, nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	return lines
 }
 
 func (d *disk) String() string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
 	"slices"
@@ -72,7 +73,7 @@ func (s set) key() string {
 // naiveRun is a run with its shares.
 type naiveRun struct {
 	number, start, mark, snapshot uint64
-	seed                          types.Hash
+	seed, closer                  types.Hash
 	shares                        map[types.Key]types.Amount
 	total                         types.Amount
 }
@@ -280,6 +281,7 @@ func (n *Naive) closed(r *naiveRun, anchor int) *naiveRun {
 	}
 	out := n.cfg.VRFOutput(a.VRF)
 	next := n.makeRun(r.number+1, a.Height+n.cfg.Params.RunTail, types.NewTag("charter/seed").Hash(r.seed[:], out[:]))
+	next.closer = a.id
 	n.next[a.id] = next
 	return next
 }
@@ -573,7 +575,59 @@ func (n *Naive) judge(x *naiveBlock) error {
 	case s.run.shares[x.Author] == 0 && (s.closing == nil || s.closing.shares[x.Author] == 0):
 		return fmt.Errorf("rule 5")
 	}
+	if x.Past != n.digest(x.past, s, forked) {
+		return fmt.Errorf("rule 7: digest of its past")
+	}
 	return n.judgeTime(x, r)
+}
+
+// Past is the digest that a block must carry which names what b names (spec, "Past").
+func (n *Naive) Past(b *types.Block) types.Hash {
+	g := n.behind(b)
+	return n.digest(g, n.decide(g), n.forked(g))
+}
+
+func (n *Naive) digest(g set, s *naiveState, forked map[types.Key]bool) types.Hash {
+	u64 := binary.BigEndian.AppendUint64
+	run := func(to []byte, r *naiveRun) []byte {
+		to = append(u64(u64(to, r.number), r.start), r.seed[:]...)
+		return append(u64(to, r.snapshot), r.closer[:]...)
+	}
+	fold := types.NewTag("charter/decisions").Hash(n.cfg.Chain[:])
+	for k, a := range s.anchors {
+		said := u64(nil, uint64(k)+1)
+		if a == empty {
+			said = append(said, make([]byte, 33)...)
+		} else if id := n.blocks[a].id; n.next[id] == nil {
+			said = append(append(said, id[:]...), 0)
+		} else {
+			said = run(append(append(said, id[:]...), 1), n.next[id])
+		}
+		fold = types.NewTag("charter/decisions").Hash(fold[:], said)
+	}
+	out := run(append(u64(nil, uint64(len(s.anchors))), fold[:]...), s.run)
+	if s.closing == nil {
+		out = append(out, 0)
+	} else {
+		out = run(append(out, 1), s.closing)
+	}
+	top := map[types.Key]*naiveBlock{}
+	for i, b := range n.blocks {
+		if t := top[b.Author]; g.has(i) && (t == nil || t.Height < b.Height || t.Height == b.Height && bytes.Compare(b.id[:], t.id[:]) < 0) {
+			top[b.Author] = b
+		}
+	}
+	keys := slices.SortedFunc(maps.Keys(top), func(a, b types.Key) int { return bytes.Compare(a[:], b[:]) })
+	out = binary.BigEndian.AppendUint32(out, uint32(len(keys)))
+	for _, k := range keys {
+		out = append(u64(append(out, k[:]...), top[k].Height), top[k].id[:]...)
+		if forked[k] {
+			out = append(out, 1)
+		} else {
+			out = append(out, 0)
+		}
+	}
+	return types.NewTag("charter/past").Hash(out)
 }
 
 func (n *Naive) judgeTime(x *naiveBlock, r *naiveRun) error {

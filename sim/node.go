@@ -298,7 +298,7 @@ func (n *node) askFor(missing []consensus.Missing) bool {
 	for _, m := range missing {
 		id := m.ID
 		if at, here := n.disk.byID[id]; here {
-			if n.lower(n.disk.blocks[at].Meta.Decided) {
+			if n.lower(n.disk.blocks[at].Past.Decided) {
 				return true
 			}
 			continue

@@ -27,6 +27,7 @@ type Block struct {
 	Previous     Hash     // the author's block before this one, zero for its first
 	Parent       Hash     // the block whose past the author adopts first
 	Merges       []Hash   // the other blocks it names, strictly ascending
+	Past         Hash     // digest of what its past comes to (package consensus)
 	Time         Millis   // not before that of any block it names
 	VRF          VRFProof // only where the run may be closed by this block, else zero
 	Payload      Hash     // root over its encoded transactions (RFC 6962), zero if none
@@ -75,7 +76,7 @@ func decodeHeight(d *Decoder) uint64 {
 	return h
 }
 
-const blockVersion = 1
+const blockVersion = 2
 
 func (b *Block) encodeBody(e *Encoder) {
 	e.U8(blockVersion)
@@ -87,6 +88,7 @@ func (b *Block) encodeBody(e *Encoder) {
 	for _, m := range b.Merges {
 		e.Hash(m)
 	}
+	e.Hash(b.Past)
 	e.Time(b.Time)
 	e.Bool(!b.VRF.IsZero())
 	if !b.VRF.IsZero() {
@@ -144,6 +146,7 @@ func DecodeBlock(data []byte) (*Block, error) {
 		}
 		b.Merges = append(b.Merges, m)
 	}
+	b.Past = d.Hash("past")
 	b.Time = d.Time("time")
 	if d.Bool("vrf") {
 		if copy(b.VRF[:], d.Take("vrf", len(b.VRF))); b.VRF.IsZero() {

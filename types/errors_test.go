@@ -66,7 +66,8 @@ func spoils() []spoil {
 	const path = leaf + 1 + 2 + 64 + 8 + 8 + 32
 	const second = path + 1 + 32 + 2 + 32 // the second reveal
 	const merges = 1 + 8 + 32 + 32 + 32
-	const vrf = merges + 2 + 64 + 8
+	const times = merges + 2 + 64 + 32 // behind the merges and the digest of the past
+	const vrf = times + 8
 	const payload = vrf + 1 + 97
 	const vote = payload + 32 + 4 + 32
 	max := func(d Millis) []byte { return binary.BigEndian.AppendUint64(nil, uint64(MaxTime)+uint64(d)) }
@@ -110,14 +111,14 @@ func spoils() []spoil {
 		{"transaction body", Unknown, 0, []byte{0}},
 		{"transaction body", TooLong, outputs, []byte{1, 1}},
 		{"transaction body", NotCanonical, fee, rich},
-		{"block", Unknown, 0, []byte{2}},
+		{"block", Unknown, 0, []byte{1}},
 		{"block", NotCanonical, 1, zero8},
 		{"block", NotCanonical, 1, max(1)},
 		{"block", TooLong, merges, []byte{MaxMerges >> 8, 1}},
 		{"block", NotCanonical, merges + 2, []byte{2}}, // there twice
 		{"block", NotCanonical, merges + 2, []byte{3}}, // descending
 		{"block", NotCanonical, merges + 2 + 32, []byte{9}},
-		{"block", NotCanonical, merges + 2 + 64, max(1)},
+		{"block", NotCanonical, times, max(1)},
 		{"block", NotCanonical, vrf, []byte{2}},
 		{"block", NotCanonical, vrf + 1, []byte{0}},
 		{"block", NotCanonical, payload, []byte{0}},

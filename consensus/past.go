@@ -1,0 +1,224 @@
+package consensus
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"charter/types"
+)
+
+var (
+	tagPast      = types.NewTag("charter/past")
+	tagDecisions = types.NewTag("charter/decisions")
+)
+
+// Past is what blocks above a block need to know of what is behind it, a function of the
+// block's past (spec/consensus.md, "Past"). Each block carries its digest. So whoever trusts
+// one block can go on from there with no more than what it is given and can check.
+type Past struct {
+	Decided   uint64     // the height up to which it decides
+	Decisions types.Hash // over the decisions up to there: Fold
+	Run       Run        // the run that decides the next height
+	Closing   *Run       // the run after that, if it is closed already; else nil
+	Tips      []Tip      // of every author with a block in it, ascending by key
+}
+
+// Tip is the highest block of an author in some past.
+type Tip struct {
+	Author types.Key
+	Height uint64
+	ID     types.Hash // of a forked author's several, the least
+	Forked bool       // the past holds a fork by the author
+}
+
+const (
+	runSize = 8 + 8 + 32 + 8 + 32
+	tipSize = 32 + 8 + 32 + 1
+	maxTips = 1 << 16
+)
+
+// Encode is the past's bytes.
+func (p *Past) Encode() []byte {
+	e := types.NewEncoder(make([]byte, 0, 64+2*runSize+tipSize*len(p.Tips)))
+	e.U64(p.Decided)
+	e.Hash(p.Decisions)
+	p.Run.encode(e)
+	e.Bool(p.Closing != nil)
+	if p.Closing != nil {
+		p.Closing.encode(e)
+	}
+	e.Count32(len(p.Tips))
+	for _, t := range p.Tips {
+		e.Key(t.Author)
+		e.U64(t.Height)
+		e.Hash(t.ID)
+		e.Bool(t.Forked)
+	}
+	return e.Data()
+}
+
+// Digest is the tagged hash that a block of this past carries.
+func (p *Past) Digest() types.Hash { return tagPast.Hash(p.Encode()) }
+
+// DecodePast reads a past. Its errors are *types.DecodeError.
+func DecodePast(data []byte) (*Past, error) {
+	d := types.NewDecoder("past", data)
+	p := &Past{Decided: d.U64("decided"), Decisions: d.Hash("decisions"), Run: ReadRun(d)}
+	if d.Bool("closing") {
+		r := ReadRun(d)
+		p.Closing = &r
+	}
+	n := d.Count32("tips", maxTips, tipSize)
+	for i := range n {
+		t := Tip{Author: d.Key("author"), Height: d.U64("height"), ID: d.Hash("id"), Forked: d.Bool("forked")}
+		if t.Height == 0 || t.Height > types.MaxHeight || i > 0 && bytes.Compare(p.Tips[i-1].Author[:], t.Author[:]) >= 0 {
+			d.Fail(types.NotCanonical, "tips")
+			break
+		}
+		p.Tips = append(p.Tips, t)
+	}
+	if err := d.Finish(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (r *Run) encode(e *types.Encoder) {
+	e.U64(r.Number)
+	e.U64(r.Start)
+	e.Hash(r.Seed)
+	e.U64(r.Snapshot)
+	e.Hash(r.Closer)
+}
+
+// Encode is the run's bytes.
+func (r *Run) Encode() []byte {
+	e := types.NewEncoder(make([]byte, 0, runSize))
+	r.encode(e)
+	return e.Data()
+}
+
+// ReadRun reads a run that is part of something larger.
+func ReadRun(d *types.Decoder) Run {
+	return Run{
+		Number: d.U64("number"), Start: d.U64("start"), Seed: d.Hash("seed"),
+		Snapshot: d.U64("snapshot"), Closer: d.Hash("closer"),
+	}
+}
+
+// FirstFold is what the decisions of a chain are folded upon.
+func FirstFold(chain types.Hash) types.Hash { return tagDecisions.Hash(chain[:]) }
+
+// Fold is the digest of all decisions up to a height, given that of those below it. The
+// anchor is zero for an empty height, and closes is the run that it opens by closing its own,
+// nil for none.
+func Fold(before types.Hash, height uint64, anchor types.Hash, closes *Run) types.Hash {
+	e := types.NewEncoder(make([]byte, 0, 41+runSize))
+	e.U64(height)
+	e.Hash(anchor)
+	e.Bool(closes != nil)
+	if closes != nil {
+		closes.encode(e)
+	}
+	return tagDecisions.Hash(before[:], e.Data())
+}
+
+// pastOf is the past of blocks that stand on g, which decides what is in memory.
+func (c *Core) pastOf(g *view) *Past {
+	p := &Past{Decided: g.dec.height, Decisions: g.dec.fold, Run: g.dec.run.Run}
+	if g.dec.closing != nil {
+		r := g.dec.closing.Run
+		p.Closing = &r
+	}
+	for _, a := range c.byKey {
+		if t := g.tip(a); t != nil {
+			p.Tips = append(p.Tips, Tip{c.authors[a].key, t.height, t.id, g.forked(a)})
+		}
+	}
+	return p
+}
+
+// digestOf is the digest of a view's past.
+func (c *Core) digestOf(g *view) types.Hash {
+	if g.digest.IsZero() {
+		g.digest = c.pastOf(g).Digest()
+	}
+	return g.digest
+}
+
+// Digest is what a block that names these must carry as its Past, if they are all in memory
+// and what they decide is known.
+func (c *Core) Digest(named []types.Hash) (digest types.Hash, ok bool) {
+	var vs []*vertex
+	for _, id := range named {
+		v := c.vertices[id]
+		if v == nil {
+			return digest, false
+		}
+		vs = append(vs, v)
+	}
+	g := c.viewOf(vs)
+	if g.dec == nil {
+		return digest, false
+	}
+	return c.digestOf(g), true
+}
+
+// Line is a block below the floor of a restored Core, as far as it must be known: whom it
+// follows on its author's line.
+type Line struct {
+	Author   types.Key
+	Height   uint64
+	ID       types.Hash
+	Previous types.Hash
+}
+
+// Lines finds what a Base must tell of the lines below its floor: where the pasts of its blocks
+// end in different blocks of one author, whether one follows the other. Get gives a block by
+// its id.
+func Lines(blocks []Accepted, floor uint64, get func(types.Hash) (*types.Block, error)) (lines []Line, err error) {
+	ends := make(map[types.Key]map[types.Hash]uint64)
+	for _, a := range blocks {
+		for _, t := range a.Past.Tips {
+			if t.Height >= floor {
+				continue
+			}
+			if ends[t.Author] == nil {
+				ends[t.Author] = make(map[types.Hash]uint64)
+			}
+			ends[t.Author][t.ID] = t.Height
+		}
+	}
+	for author, tips := range ends {
+		if len(tips) < 2 {
+			continue
+		}
+		least := uint64(types.MaxHeight)
+		for _, h := range tips {
+			least = min(least, h)
+		}
+		seen := make(map[types.Hash]bool)
+		for id, h := range tips {
+			for !seen[id] && !id.IsZero() {
+				seen[id] = true
+				b, err := get(id)
+				if err != nil {
+					return nil, fmt.Errorf("block %s of height %d by %s: %w", id.Short(), h, author.Short(), err)
+				}
+				lines = append(lines, Line{author, b.Height, id, b.Previous})
+				if b.Height <= least {
+					break
+				}
+				id = b.Previous
+			}
+		}
+	}
+	slices.SortFunc(lines, func(a, b Line) int {
+		if a.Height != b.Height {
+			return int(int64(a.Height) - int64(b.Height))
+		}
+		return bytes.Compare(a.ID[:], b.ID[:])
+	})
+	return lines, nil
+}
