@@ -37,7 +37,7 @@ func newBenchCommand() *cobra.Command {
 		Long:    "Measure Charter on this machine, and print the figures that BENCHMARKS.md has.",
 		Example: "  charter bench net --peers 4 --duration 20s",
 	}
-	cmd.AddCommand(newBenchNetCommand(), newBenchProofsCommand())
+	cmd.AddCommand(newBenchNetCommand(), newBenchProofsCommand(), newBenchFireCommand())
 	return cmd
 }
 

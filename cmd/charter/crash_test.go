@@ -20,9 +20,7 @@ import (
 	"connectrpc.com/connect"
 
 	v1 "charter/api/charter/v1"
-	"charter/ledger"
 	"charter/proof"
-	"charter/sig"
 	"charter/types"
 )
 
@@ -51,12 +49,8 @@ func TestMain(m *testing.M) {
 // arena is a localnet under test: payments are made at it while its peers die.
 type arena struct {
 	*testing.T
-	net *localnet
+	*spender
 	rng *rand.Rand // of the faults' goroutine
-
-	mu    sync.Mutex
-	next  int                // genesis output to spend next
-	acked map[types.Hash]int // acknowledged transactions, by id, and the output that each spends
 }
 
 // newArena is a network of n peers, at each of which as many outputs wait to be spent.
@@ -66,12 +60,9 @@ func newArena(t *testing.T, params types.Params, n, outputs int) *arena {
 	if program, err = builtProgram(); err != nil {
 		t.Fatal(err)
 	}
-	a := &arena{T: t, acked: make(map[types.Hash]int), rng: rand.New(rand.NewPCG(1, 2))}
-	a.net, err = newLocalnet(t.TempDir(), n, "crash", params, func(peers []types.Key) (list []types.GenesisOutput) {
-		for j := range n * outputs {
-			list = append(list, types.GenesisOutput{Value: types.UnitsPerShare, Lock: arenaKey(j).Public(), Host: peers[j%n]})
-		}
-		return list
+	a := &arena{T: t, spender: &spender{acked: make(map[types.Hash]int)}, rng: rand.New(rand.NewPCG(1, 2))}
+	a.net, err = newLocalnet(t.TempDir(), n, "crash", params, func(peers []types.Key) []types.GenesisOutput {
+		return spendable(n*outputs, peers)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,14 +77,6 @@ func newArena(t *testing.T, params types.Params, n, outputs int) *arena {
 		}
 	})
 	return a
-}
-
-func arenaKey(j int) sig.PrivateKey {
-	k, err := sig.ParsePrivateKey([32]byte{1, byte(j >> 16), byte(j >> 8), byte(j)})
-	if err != nil {
-		panic(err)
-	}
-	return k
 }
 
 // start starts peers, and waits until each serves.
@@ -121,44 +104,10 @@ func (a *arena) kill(p *localPeer) {
 	p.cmd = nil
 }
 
-// payment spends genesis output j.
-func (a *arena) payment(j int) (types.Hash, []byte) {
-	o, fee := a.net.genesis.Outputs[j], types.Amount(1000)
-	id := a.net.genesis.ChainID()
-	tx := &types.Transaction{
-		Salt: [16]byte{byte(j), byte(j >> 8)}, ValidUntil: types.MaxTime, Fee: fee,
-		Inputs:  []types.Input{{Position: uint64(j), Source: id, Index: uint32(j), Output: types.Output(o)}},
-		Outputs: []types.Output{{Value: o.Value - fee, Lock: arenaKey(1<<16 + j).Public(), Host: a.net.peers[(j/3)%len(a.net.peers)].key}},
-	}
-	if err := ledger.SignTransaction(id, tx, []sig.PrivateKey{arenaKey(j)}); err != nil {
-		panic(err)
-	}
-	return tx.ID(id), tx.Encode()
-}
-
 // submit tries to hand over payment j, at one peer after the other until one takes it.
 func (a *arena) submit(ctx context.Context, j, at int) {
-	id, raw := a.payment(j)
-	for ctx.Err() == nil {
-		p := a.net.peers[at%len(a.net.peers)]
-		at++
-		short, cancel := context.WithTimeout(ctx, 2*time.Second)
-		r, err := p.client().Submit(short, connect.NewRequest(&v1.SubmitRequest{Transaction: raw}))
-		cancel()
-		if err == nil {
-			if r.Msg.Id != id.String() {
-				a.Errorf("%s acknowledged %s as %s", p.name, id, r.Msg.Id)
-			}
-			a.mu.Lock()
-			a.acked[id] = j
-			a.mu.Unlock()
-			return
-		}
-		if code := connect.CodeOf(err); code == connect.CodeInvalidArgument || code == connect.CodeFailedPrecondition {
-			a.Errorf("%s refused payment %d: %v", p.name, j, err)
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	if _, _, err := a.spender.submit(ctx, j, a.net.peers, at); err != nil {
+		a.Error(err)
 	}
 }
 
@@ -170,11 +119,8 @@ func (a *arena) load(ctx context.Context, pause time.Duration) (done <-chan stru
 		all.Go(func() {
 			rng := rand.New(rand.NewPCG(3, uint64(w)))
 			for ctx.Err() == nil {
-				a.mu.Lock()
-				j := a.next
-				a.next++
-				a.mu.Unlock()
-				if j >= len(a.net.genesis.Outputs) {
+				j, ok := a.take()
+				if !ok {
 					a.Error("no outputs are left to spend")
 					return
 				}
@@ -350,8 +296,8 @@ func (a *arena) noComplaints() {
 func (a *arena) pay(n int, at *localPeer) {
 	a.Helper()
 	for range n {
-		a.submit(a.Context(), a.next, slices.Index(a.net.peers, at))
-		a.next++
+		j, _ := a.take()
+		a.submit(a.Context(), j, slices.Index(a.net.peers, at))
 	}
 }
 

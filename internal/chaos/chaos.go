@@ -38,7 +38,6 @@ type Path struct {
 	Delay  time.Duration // of each packet
 	Jitter time.Duration // at most as much more, drawn; packets do not overtake one another
 	Loss   float64       // share of packets lost, 0 to 1
-	Cut    bool          // nothing passes
 }
 
 // Stats count packets since the start.
@@ -61,6 +60,7 @@ type Hub struct {
 	mu    sync.Mutex // guards all below, and the ports' queues
 	rng   *rand.Rand
 	paths [][]Path      // from, to
+	cuts  [][]bool      // likewise
 	last  [][]time.Time // when the newest packet of a path is due
 	stats Stats
 }
@@ -80,6 +80,7 @@ func NewHub(devices []io.ReadWriteCloser, seed uint64) *Hub {
 	for _, d := range devices {
 		h.ports = append(h.ports, &port{device: d, wake: make(chan struct{}, 1), gone: make(chan struct{})})
 		h.paths = append(h.paths, make([]Path, len(devices)))
+		h.cuts = append(h.cuts, make([]bool, len(devices)))
 		h.last = append(h.last, make([]time.Time, len(devices)))
 	}
 	for i, p := range h.ports {
@@ -94,6 +95,13 @@ func (h *Hub) Set(from, to int, p Path) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.paths[from][to] = p
+}
+
+// Cut says whether packets from one space to another meet a cut from now on, where none passes.
+func (h *Hub) Cut(from, to int, is bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cuts[from][to] = is
 }
 
 // Stats are the counters as of now.
@@ -136,7 +144,7 @@ func (h *Hub) take(from int, packet []byte) {
 	}
 	path, dest := h.paths[from][to], h.ports[to]
 	switch {
-	case path.Cut:
+	case h.cuts[from][to]:
 		h.stats.Cut++
 		return
 	case path.Loss > 0 && h.rng.Float64() < path.Loss:

@@ -78,7 +78,7 @@ func TestPaths(t *testing.T) {
 		}
 		got(1, 30*time.Millisecond)
 
-		h.Set(0, 1, Path{Cut: true})
+		h.Cut(0, 1, true)
 		d[0].out <- packet(1, 5)
 		d[0].out <- []byte("what is this?")
 		d[0].out <- packet(3, 6)
@@ -202,10 +202,11 @@ func TestSpaces(t *testing.T) {
 	if got := send("hello"); got != "hello" {
 		t.Errorf("got %q", got)
 	}
-	h.Set(0, 1, Path{Cut: true})
+	h.Cut(0, 1, true)
 	if got := send("cut"); got != "" {
 		t.Errorf("got %q over a cut", got)
 	}
+	h.Cut(0, 1, false)
 	h.Set(0, 1, Path{Delay: 10 * time.Millisecond})
 	if got := send("again"); got != "again" {
 		t.Errorf("got %q", got)
