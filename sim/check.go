@@ -49,7 +49,7 @@ func (c *checker) fail(invariant, format string, args ...any) {
 	}
 	c.w.report.Violation = &Violation{
 		Seed: c.w.cfg.Seed, Invariant: invariant, What: fmt.Sprintf(format, args...),
-		At: types.Millis(c.w.now / 1000), Tail: append([]string{c.w.drawn.String()}, c.w.trace.tail()...),
+		At: types.Millis(c.w.now / 1000), Command: c.w.cfg.Command(), Tail: append([]string{c.w.drawn.String()}, c.w.trace.tail()...),
 	}
 }
 
@@ -57,7 +57,7 @@ func (c *checker) fail(invariant, format string, args ...any) {
 func (c *checker) ready(n *node, r *consensus.Ready) {
 	w := c.w
 	for _, f := range r.Forks {
-		w.note(n, "fork", f.A.Height, f.B.ID(w.chain))
+		w.note(n, "fork", f.A.Height, c.w.id(f.B))
 		c.evidence(n, f)
 	}
 	for _, x := range r.Refused {
@@ -209,6 +209,35 @@ func (c *checker) blame(a, b settled, height uint64) {
 	c.over = true
 }
 
+// runAt is the run of a height as a node knows it, nil if it does not know the shares.
+func (w *world) runAt(n *node, h uint64) *naiveRun {
+	r := consensus.FirstRun(w.chain)
+	for i := len(n.disk.runs) - 1; i >= 0; i-- {
+		if n.disk.runs[i].Start <= h {
+			r = n.disk.runs[i]
+			break
+		}
+	}
+	return w.shared(&r)
+}
+
+// shared is a run with its shares, nil if nobody has taken their snapshot.
+func (w *world) shared(r *consensus.Run) *naiveRun {
+	if known := w.runs[r.Seed]; known != nil {
+		return known
+	}
+	s := w.check.shares[r.Snapshot]
+	if s == nil {
+		return nil
+	}
+	run := &naiveRun{number: r.Number, start: r.Start, snapshot: r.Snapshot, seed: r.Seed, shares: map[types.Key]types.Amount{}, total: s.Total()}
+	for _, m := range s.Members {
+		run.shares[m.Peer] = m.Shares
+	}
+	w.runs[r.Seed] = run
+	return run
+}
+
 type slot2 struct {
 	author   types.Key
 	previous types.Hash
@@ -219,11 +248,21 @@ func (c *checker) evidence(n *node, f consensus.Fork) {
 	c.count("evidence")
 	c.w.sometimes("evidence")
 	a, b := f.A, f.B
-	if a.Author != b.Author || a.Previous != b.Previous || a.ID(c.w.chain) == b.ID(c.w.chain) {
+	if a.Author != b.Author || a.Previous != b.Previous || c.w.id(a) == c.w.id(b) {
 		c.fail("evidence", "what node %d shows is no fork", n.id)
 	}
 	if c.w.honest(a.Author) {
 		c.fail("evidence", "node %d names %s, which is honest", n.id, a.Author.Short())
+	}
+}
+
+// fetched counts what a node fetched, and what of it the node had.
+func (c *checker) fetched(n *node, blocks []*types.Block) {
+	for _, b := range blocks {
+		n.pulled++
+		if n.block(c.w.id(b)) != nil {
+			n.pulledTwice++
+		}
 	}
 }
 
@@ -283,7 +322,7 @@ func (c *checker) sent(n *node, b *types.Block) {
 	if n.style != honest {
 		return
 	}
-	for _, id := range append(b.Named(), b.ID(c.w.chain)) {
+	for _, id := range append(b.Named(), c.w.id(b)) {
 		if _, ok := n.disk.byID[id]; !ok && id != c.w.chain {
 			c.fail("durable before sent", "node %d sends height %d without block %s on its disk", n.id, b.Height, id.Short())
 		}
@@ -296,7 +335,7 @@ func (c *checker) broadcast(n *node, b *types.Block) {
 		return
 	}
 	c.count("never sign twice")
-	at, id := slot{n.key, b.Height}, b.ID(c.w.chain)
+	at, id := slot{n.key, b.Height}, c.w.id(b)
 	if before, is := c.signed[at]; is && before != id {
 		c.fail("never sign twice", "node %d signs height %d twice: %s and %s", n.id, b.Height, before.Short(), id.Short())
 	}

@@ -21,6 +21,7 @@ type disk struct {
 	snapshots []*types.Snapshot
 	ledger    *ledger.Memory
 	pool      []*payment
+	vote      types.CheckpointVote // its newest
 }
 
 func newDisk(m *ledger.Memory) *disk {
@@ -111,7 +112,9 @@ func (d *disk) apply(n *node, dec consensus.Decision) (taken *types.Snapshot) {
 		w.check.snapshot(n, taken)
 	}
 	if dec.Height%w.params().CheckpointEvery == 0 {
-		w.check.checkpoint(n, m.Checkpoint(dec.Height))
+		cp := m.Checkpoint(dec.Height)
+		d.vote = types.CheckpointVote{Height: dec.Height, Checkpoint: cp.ID(), Signature: types.Signature{1}}
+		w.check.checkpoint(n, cp)
 	}
 	if len(d.pool) > 0 {
 		d.pool = slices.DeleteFunc(d.pool, func(p *payment) bool {
@@ -124,6 +127,18 @@ func (d *disk) apply(n *node, dec consensus.Decision) (taken *types.Snapshot) {
 		})
 	}
 	return taken
+}
+
+// first is a disk as it would be with the first heights applied only.
+func (d *disk) first(applied int) *disk {
+	cut := *d
+	cut.decisions, cut.runs = d.decisions[:applied], nil
+	for _, dec := range cut.decisions {
+		if dec.Closes != nil {
+			cut.runs = append(cut.runs, *dec.Closes)
+		}
+	}
+	return &cut
 }
 
 // anchorBelow is the height of the last anchor at or below a height, 0 for none.
@@ -149,7 +164,7 @@ func (d *disk) baseAt(n *node, floor uint64) *consensus.Base {
 	b := &consensus.Base{Floor: floor, Snapshots: d.snapshots}
 	if line := d.lines[n.key]; len(line) > 0 {
 		own := line[len(line)-1]
-		b.Own = consensus.Tip{Author: n.key, Height: own.Height, ID: own.ID(n.w.chain)}
+		b.Own = consensus.Tip{Author: n.key, Height: own.Height, ID: n.w.id(own)}
 	}
 	if floor == 0 {
 		b.Decisions, b.Blocks = d.decisions, d.blocks

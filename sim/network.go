@@ -8,42 +8,61 @@ import (
 
 // link is the way from one node to another.
 type link struct {
-	base types.Millis
+	base    int64 // µs
+	clogged int64 // until when it holds back everything
 }
 
 // wire draws the links.
 func (w *world) wire() {
 	n := len(w.nodes)
 	w.links, w.cut = make([][]link, n), make([][]bool, n)
-	for i := range n {
+	for i, from := range w.nodes {
 		w.links[i], w.cut[i] = make([]link, n), make([]bool, n)
-		for j := range n {
-			w.links[i][j].base = w.drawn.base
-			if w.drawn.delay == regional {
-				w.links[i][j].base = 1 + types.Millis(w.rng.IntN(int(2*w.drawn.base)))
+		for j, to := range w.nodes {
+			switch w.drawn.delay {
+			case regional:
+				w.links[i][j].base = micros(1 + types.Millis(w.rng.IntN(int(2*w.drawn.base))))
+			case local:
+				w.links[i][j].base = 100
+			case wan:
+				w.links[i][j].base = oneWay(from.place, to.place)
+			default:
+				w.links[i][j].base = micros(w.drawn.base)
 			}
 		}
 	}
 }
 
-// travel is how long a message takes, in µs.
-func (w *world) travel(l link) int64 {
-	base := micros(l.base)
-	switch w.drawn.delay {
+// travel is how long a message takes now, in µs.
+func (w *world) travel(l *link) (t int64) {
+	switch base := l.base; w.drawn.delay {
 	case steady, regional:
-		return base + w.rng.Int64N(base/20+1)
+		t = base + w.rng.Int64N(base/20+1)
 	case spread:
-		return 200 + w.rng.Int64N(2*base)
+		t = 200 + w.rng.Int64N(2*base)
+	case local:
+		t = base + w.rng.Int64N(900)
+	case wan:
+		t = base + 200 + w.rng.Int64N(base/10+1)
+	case tailed:
+		t = base/2 + w.rng.Int64N(base)
+		if !w.healed && w.chance(0.03) {
+			t += w.rng.Int64N(20 * base)
+		}
 	}
-	t := base/2 + w.rng.Int64N(base)
-	if !w.healed && w.chance(0.03) {
-		t += w.rng.Int64N(20 * base)
+	if w.healed {
+		return t
 	}
-	return t
+	if w.chance(w.drawn.late) {
+		w.fault("overtaken")
+		t += w.between(0, 300)
+	}
+	return t + max(0, l.clogged-w.now)
 }
 
-// post brings a message to another node: late, twice, or not at all.
-func (w *world) post(from, to *node, deliver func()) {
+// post brings a message of so many bytes to another node: late, twice, or not at all.
+func (w *world) post(from, to *node, size int, deliver func()) {
+	w.traffic.sent(from, size)
 	if w.cut[from.id][to.id] {
 		w.fault("cut off")
 		return
@@ -58,12 +77,50 @@ func (w *world) post(from, to *node, deliver func()) {
 		copies = 2
 	}
 	for range copies {
-		w.after(w.travel(w.links[from.id][to.id]), func() {
+		w.after(w.travel(&w.links[from.id][to.id]), func() {
 			if to.up {
+				w.traffic.received(from, to, size)
 				deliver()
 			}
 		})
 	}
+}
+
+// traffic is messages and bytes between nodes.
+type traffic struct {
+	Messages, Bytes int
+	to              map[[2]int]int // bytes received, by [from, to]
+}
+
+func (t *traffic) sent(_ *node, size int) {
+	t.Messages++
+	t.Bytes += size
+}
+
+func (t *traffic) received(from, to *node, size int) { t.to[[2]int{from.id, to.id}] += size }
+
+var (
+	emptyBlock = len((&types.Block{}).Encode())
+	voteSize   = len((&types.Block{Checkpoint: types.CheckpointVote{Height: 1}}).Encode()) - emptyBlock
+)
+
+func sizesOf(blocks []*types.Block) (sum int) {
+	for _, b := range blocks {
+		sum += sizeOf(b)
+	}
+	return sum
+}
+
+// sizeOf is the bytes of a block as it travels, with payload.
+func sizeOf(b *types.Block) int {
+	size := emptyBlock + 32*len(b.Merges) + int(b.PayloadBytes)
+	if !b.VRF.IsZero() {
+		size += len(b.VRF)
+	}
+	if b.Checkpoint != (types.CheckpointVote{}) {
+		size += voteSize
+	}
+	return size
 }
 
 // startFaults sets off cuts, crashes and clock jumps.
@@ -79,7 +136,8 @@ func (w *world) startFaults() {
 		}
 	}
 	strike(d.cutEvery, w.partition)
-	strike(d.crashes, w.crash)
+	strike(d.crashes, func() { w.crash(w.nodes[w.rng.IntN(len(w.nodes))]) })
+	strike(d.clogs, w.clog)
 	w.after(w.between(0, d.time), w.wakeTwins)
 	if d.jumps {
 		strike(3000, w.jump)
@@ -160,9 +218,15 @@ func (w *world) partitioned() bool {
 	return false
 }
 
+// clog has one link hold back all it carries, for up to a second.
+func (w *world) clog() {
+	n := len(w.nodes)
+	w.fault("clog")
+	w.links[w.rng.IntN(n)][w.rng.IntN(n)].clogged = w.now + w.between(100, 1000)
+}
+
 // crash stops a node at any moment, and starts it again after a while.
-func (w *world) crash() {
-	n := w.nodes[w.rng.IntN(len(w.nodes))]
+func (w *world) crash(n *node) {
 	if !n.up {
 		return
 	}
@@ -184,6 +248,9 @@ func (w *world) restart(n *node) {
 // jump sets a clock forward or back, within the bound on clocks.
 func (w *world) jump() {
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	if n.style == race {
+		return
+	}
 	n.skew = types.Millis(w.rng.IntN(int(2*w.drawn.skew+1))) - w.drawn.skew
 	w.fault("clock jump")
 	w.note(n, "jump", uint64(n.skew), types.Hash{})

@@ -12,6 +12,7 @@ import (
 type node struct {
 	w      *world
 	id     int
+	place  int // of key in world.peers
 	key    types.Key
 	style  style
 	second bool // of twins: it sleeps until they part
@@ -34,6 +35,12 @@ type node struct {
 	behind  bool  // catching up
 	since   int64 // when that began
 	target  uint64
+
+	pulled, pulledTwice int // blocks, in this life
+
+	// Of a bad peer.
+	hoard []*types.Block              // not sent yet
+	kept  map[types.Hash]*types.Block // signed, and not on its own line
 }
 
 // batch is what goes to the disk at once.
@@ -61,7 +68,10 @@ func (n *node) start() error {
 	n.up, n.core, n.life = true, core, n.life+1
 	n.staged, n.writing, n.toApply, n.applies = batch{}, nil, nil, false
 	n.carried, n.asked, n.woken, n.behind = make(map[*payment]bool), make(map[types.Hash]int64), 0, false
-	n.told = uint64(len(n.disk.decisions))
+	n.told, n.hoard = uint64(len(n.disk.decisions)), nil
+	if n.style == race {
+		n.skew = 2*n.w.params().WaitQuorum - 50
+	}
 	n.w.note(n, "start", base.Floor, types.Hash{})
 	if n.life > 1 {
 		n.w.sometimes("restart from genesis")
@@ -96,6 +106,9 @@ func (n *node) stop() {
 
 // step gives events to the core, and does what follows.
 func (n *node) step(events ...consensus.Event) {
+	if !n.up {
+		return // it crashed as it did something
+	}
 	n.core.Step(consensus.Tick{Now: n.clock()})
 	for _, e := range events {
 		n.core.Step(e)
@@ -118,7 +131,7 @@ func (n *node) pump() bool {
 	}
 	if r.Build != nil {
 		b := n.fill(r.Build)
-		n.w.note(n, "build", b.Height, b.ID(n.w.chain))
+		n.w.note(n, "build", b.Height, n.w.id(b))
 		n.w.check.built(n, b)
 		n.core.Step(consensus.Block{Block: b})
 		n.core.Step(consensus.Waiting{Is: n.waits()})
@@ -180,9 +193,29 @@ func (n *node) write() {
 	})
 }
 
-// written is the end of a sync.
+// written is the end of a sync, or a crash just before it, or behind it.
 func (n *node) written(b *batch) {
+	w := n.w
 	n.writing = nil
+	if !w.healed && w.chance(w.drawn.atWrite) {
+		switch w.rng.IntN(3) {
+		case 0:
+			w.fault("crash before a write")
+			n.writing = b
+			w.crash(n)
+			return
+		case 1:
+			w.fault("crash after a write")
+			n.disk.store(b.accepted)
+			w.crash(n)
+			return
+		case 2:
+			w.fault("crash after sending")
+			n.land(b)
+			w.crash(n)
+			return
+		}
+	}
 	n.land(b)
 	n.apply()
 	n.write()
@@ -274,18 +307,23 @@ func (n *node) broadcast(b *types.Block, to func(*node) bool) {
 	n.w.check.broadcast(n, b)
 	for _, m := range n.w.nodes {
 		if m != n && to(m) {
-			n.w.post(n, m, func() { m.receive(n, b) })
+			n.w.post(n, m, sizeOf(b), func() { m.receive(n, b) })
 		}
 	}
 }
 
 // receive takes blocks from another node.
 func (n *node) receive(from *node, blocks ...*types.Block) {
+	if n.style == private && n.secluded() && from.style != private {
+		return
+	}
 	n.source = from
-	events := make([]consensus.Event, len(blocks))
-	for i, b := range blocks {
-		n.w.note(n, "block", b.Height, b.ID(n.w.chain))
-		events[i] = consensus.Block{Block: b}
+	events := make([]consensus.Event, 0, len(blocks))
+	for _, b := range blocks {
+		n.w.note(n, "block", b.Height, n.w.id(b))
+		if n.style != refuse || !n.refuses(b) {
+			events = append(events, consensus.Block{Block: b})
+		}
 	}
 	n.step(events...)
 	n.caughtUp()
@@ -333,15 +371,20 @@ func (n *node) askAgain() {
 func (n *node) request(to *node, ids []types.Hash) {
 	n.w.sometimes("missing block asked for")
 	ids = slices.Clone(ids[:min(len(ids), 256)])
-	n.w.post(n, to, func() {
+	n.w.post(n, to, 32*len(ids), func() {
 		var found []*types.Block
 		for _, id := range ids {
 			if at, ok := to.disk.byID[id]; ok {
 				found = append(found, to.disk.blocks[at].Block)
+			} else if b := to.kept[id]; b != nil {
+				found = append(found, b)
 			}
 		}
 		if len(found) > 0 {
-			n.w.post(to, n, func() { n.receive(to, found...) })
+			n.w.post(to, n, sizesOf(found), func() {
+				n.w.check.fetched(n, found)
+				n.receive(to, found...)
+			})
 		}
 	})
 }
@@ -352,11 +395,11 @@ func (n *node) greet(to *node) {
 		return
 	}
 	heights, top := n.core.LastHeights(), n.core.Height()
-	n.w.post(n, to, func() {
+	n.w.post(n, to, 40*len(heights), func() {
 		blocks := to.disk.above(n.w.peers, heights, 400)
 		theirs := to.core.Height()
 		if len(blocks) > 0 {
-			n.w.post(to, n, func() { n.greeted(to, top, theirs, blocks) })
+			n.w.post(to, n, sizesOf(blocks), func() { n.greeted(to, top, theirs, blocks) })
 		}
 	})
 }

@@ -68,14 +68,7 @@ func (w *world) floors(n *node) error {
 			return nil
 		}
 		applied := 1 + w.rng.IntN(len(d.decisions))
-		cut := *d
-		cut.decisions = d.decisions[:applied]
-		cut.runs = nil
-		for _, dec := range cut.decisions {
-			if dec.Closes != nil {
-				cut.runs = append(cut.runs, *dec.Closes)
-			}
-		}
+		cut := d.first(applied)
 		floor := cut.anchorBelow(uint64(w.rng.IntN(applied + 1)))
 		for {
 			core, err := consensus.Restore(w.consensusConfig(types.Key{}), cut.baseAt(n, floor))

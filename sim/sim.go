@@ -31,11 +31,14 @@ package sim
 
 import (
 	"container/heap"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash"
 	"math/rand/v2"
+	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"charter/consensus"
@@ -45,11 +48,34 @@ import (
 
 // Config says what to run. What is zero is drawn from the seed.
 type Config struct {
-	Seed  uint64
-	Peers int          // keys with shares or without
-	Time  types.Millis // simulated until all is healed; quietTime follows
-	Calm  bool         // no faults: for speed
-	Bug   Bug          // planted, to see that it is found
+	Seed    uint64
+	Peers   int          // keys with shares or without, 4 to 999
+	Time    types.Millis // simulated until all is healed; quietTime follows
+	Latency Latency
+	Faults  []string // these are on, and no others (Faults names all); nil: as drawn
+	Calm    bool     // no faults: for speed
+	Bug     Bug      // planted, to see that it is found
+}
+
+// Command is what replays the run.
+func (c *Config) Command() string {
+	s := fmt.Sprintf("charter sim --seeds %d", c.Seed)
+	if c.Peers > 0 {
+		s += fmt.Sprintf(" --peers %d", c.Peers)
+	}
+	if c.Time > 0 {
+		s += fmt.Sprintf(" --minutes %s", strconv.FormatFloat(float64(c.Time)/60_000, 'g', -1, 64))
+	}
+	if c.Latency != AnyLatency {
+		s += " --latency " + c.Latency.String()
+	}
+	switch {
+	case c.Calm || c.Faults != nil && len(c.Faults) == 0:
+		s += " --faults none"
+	case c.Faults != nil:
+		s += " --faults " + strings.Join(c.Faults, ",")
+	}
+	return s
 }
 
 // Bug is a mistake planted in the simulated driver or checkers' world.
@@ -77,6 +103,7 @@ func (b Bug) String() string { return bugNames[b] }
 // Report is what a run did.
 type Report struct {
 	Seed      uint64
+	Command   string       // replays it
 	Drawn     string       // the faults that are on
 	Simulated types.Millis // time
 	Heights   uint64       // decided by the best peer
@@ -84,7 +111,9 @@ type Report struct {
 	Faults    map[string]int // how often each struck
 	Checks    map[string]int // how often each invariant was checked
 	Sometimes map[string]int // how often each place was reached
+	Traffic   traffic        // between all nodes
 	Trace     types.Hash     // over all events
+	Stopped   bool           // before its end
 	Violation *Violation     // nil if all held
 }
 
@@ -95,11 +124,12 @@ type Violation struct {
 	What      string
 	At        types.Millis
 	Tail      []string // the last events
+	Command   string   // replays it
 }
 
 func (v *Violation) Error() string {
-	return fmt.Sprintf("seed %d: %s broken at %d ms: %s\n%s\nagain: SIM_SEEDS=%d..%d go test ./sim -run TestCampaign",
-		v.Seed, v.Invariant, v.At, v.What, strings.Join(v.Tail, "\n"), v.Seed, v.Seed)
+	return fmt.Sprintf("seed %d: %s broken at %d ms: %s\n%s\nagain: %s",
+		v.Seed, v.Invariant, v.At, v.What, strings.Join(v.Tail, "\n"), v.Command)
 }
 
 // quietTime is how long a healed network has to make everything final.
@@ -125,25 +155,50 @@ type world struct {
 	events eventHeap
 
 	payloads map[types.Hash][]*ledger.Parsed
+	ids      map[*types.Block]types.Hash
+	traffic  traffic
 	payments []*payment
 	check    *checker
+	luck     *Naive // draws
+	runs     map[types.Hash]*naiveRun
 	trace    trace
 	report   *Report
 }
 
-// Run runs one seed. The error is a configuration that cannot run; what the run found is
-// in the report.
-func Run(cfg Config) (*Report, error) {
+// Run runs one seed, until that is over or the context is. The error is a configuration that
+// cannot run; what the run found is in the report. A panic, of consensus or ledger, is a
+// violation.
+func Run(ctx context.Context, cfg Config) (*Report, error) {
 	w := &world{
 		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x5eed)), bad: make(map[types.Key]style),
-		payloads: make(map[types.Hash][]*ledger.Parsed), trace: trace{sum: sha256.New()},
-		report: &Report{Seed: cfg.Seed, Faults: map[string]int{}, Checks: map[string]int{}, Sometimes: map[string]int{}},
+		payloads: make(map[types.Hash][]*ledger.Parsed), ids: make(map[*types.Block]types.Hash),
+		traffic: traffic{to: make(map[[2]int]int)}, trace: trace{sum: sha256.New()},
+		report: &Report{Seed: cfg.Seed, Command: cfg.Command(), Faults: map[string]int{}, Checks: map[string]int{}, Sometimes: map[string]int{}},
 	}
 	w.check = newChecker(w)
+	w.luck, w.runs = &Naive{draws: map[naiveDraw]drawnAt{}}, make(map[types.Hash]*naiveRun)
+	if err := KnownFaults(cfg.Faults); err != nil {
+		return nil, err
+	}
 	w.draw()
 	if err := w.populate(); err != nil {
 		return nil, err
 	}
+	w.run(ctx)
+	r := w.report
+	r.Simulated = types.Millis(w.now / 1000)
+	r.Heights = uint64(len(w.check.decided))
+	r.Drawn, r.Traffic = w.drawn.String(), w.traffic
+	w.trace.sum.Sum(r.Trace[:0])
+	return r, nil
+}
+
+func (w *world) run(ctx context.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.check.fail("no panic", "%v\n%s", p, debug.Stack())
+		}
+	}()
 	end := micros(w.drawn.time + quietTime)
 	for len(w.events) > 0 && w.report.Violation == nil && !w.check.over {
 		e := heap.Pop(&w.events).(event)
@@ -151,26 +206,24 @@ func Run(cfg Config) (*Report, error) {
 			break
 		}
 		w.now = e.at
-		w.report.Events++
+		if w.report.Events++; w.report.Events%1024 == 0 && ctx.Err() != nil {
+			w.report.Stopped = true
+			return
+		}
 		e.do()
 	}
 	if w.report.Violation == nil && !w.check.over {
 		w.check.atEnd()
 	}
-	w.report.Simulated = types.Millis(w.now / 1000)
-	w.report.Heights = uint64(len(w.check.decided))
-	w.report.Drawn = w.drawn.String()
-	w.trace.sum.Sum(w.report.Trace[:0])
-	return w.report, nil
 }
 
 // populate makes peers and nodes, and starts all that repeats.
 func (w *world) populate() error {
 	for i := range w.peers {
 		key := w.peers[i]
-		w.addNode(key, false)
+		w.addNode(i, false)
 		if w.bad[key] == twins {
-			w.addNode(key, true)
+			w.addNode(i, true)
 		}
 	}
 	w.check.start()
@@ -190,12 +243,13 @@ func (w *world) populate() error {
 	return nil
 }
 
-func (w *world) addNode(key types.Key, second bool) {
+func (w *world) addNode(place int, second bool) {
+	key := w.peers[place]
 	m, _, err := ledger.NewMemory(w.genesis)
 	if err != nil {
 		panic(fmt.Sprintf("sim: %v", err))
 	}
-	n := &node{w: w, id: len(w.nodes), key: key, style: w.bad[key], second: second, disk: newDisk(m)}
+	n := &node{w: w, id: len(w.nodes), place: place, key: key, style: w.bad[key], second: second, disk: newDisk(m)}
 	w.nodes = append(w.nodes, n)
 }
 
@@ -244,6 +298,16 @@ func (w *world) between(lo, hi types.Millis) int64 {
 }
 
 func (w *world) chance(p float64) bool { return p > 0 && w.rng.Float64() < p }
+
+// id is the id of a block, worked out once.
+func (w *world) id(b *types.Block) types.Hash {
+	id, ok := w.ids[b]
+	if !ok {
+		id = b.ID(w.chain)
+		w.ids[b] = id
+	}
+	return id
+}
 
 func (w *world) fault(name string)     { w.report.Faults[name]++ }
 func (w *world) sometimes(name string) { w.report.Sometimes[name]++ }
