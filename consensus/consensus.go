@@ -249,7 +249,7 @@ type Base struct {
 	Decisions []Decision        // from the first that the anchor's own past does not hold (from 1, if Floor is 0), without their Blocks
 	Runs      []Run             // from that of the first of Decisions on, all that are known; none needed if Floor is 0
 	Snapshots []*types.Snapshot // of those runs, and all taken since; all there are if Floor is 0
-	Blocks    []Accepted        // all stored from Floor on, by height
+	Blocks    []Accepted        // all stored from Floor on, by height. Restore works out a Past that is nil, if it can
 	Lines     []Line            // of these blocks; none needed if Floor is 0
 	Own       Tip               // the last block that Self signed, wherever it is; zero for none
 }
@@ -279,20 +279,23 @@ func Restore(cfg Config, base *Base) (*Core, error) {
 	c.all = &view{height: c.floor + 1}
 	below := c.buryLines(base.Lines)
 	c.findBuriedForks(below)
+	steps, err := base.steps(at)
+	if err != nil {
+		return nil, err
+	}
 	var first *decision
-	for _, a := range base.Blocks {
-		v, err := c.replant(a, below)
+	for i := range base.Blocks {
+		a := &base.Blocks[i]
+		v, err := c.replant(a, below, steps)
 		if err != nil {
 			return nil, err
 		}
 		if a.ID == base.Decisions[at].Anchor {
-			if first, err = c.firstDecision(v, a.Past, base, at); err != nil {
+			if first, err = c.firstDecision(v, base.Decisions[at]); err != nil {
 				return nil, err
 			}
+			first.fold = steps[at+1].Decisions
 		}
-	}
-	if first == nil {
-		return nil, fmt.Errorf("restore: the anchor of height %d is not among the blocks", c.floor)
 	}
 	c.resume(base.Own)
 	if err := c.settle(first, base.Decisions[at+1:]); err != nil {

@@ -366,10 +366,8 @@ func (c *Core) tierOf(x *vertex, r *run, fc *forkChoice) Tier {
 	return Seen
 }
 
-// firstDecision is the lowest decision of a restored Core, the one of the base at place at.
-// It is folded upon those that the anchor's own past holds.
-func (c *Core) firstDecision(anchor *vertex, past *Past, base *Base, at int) (*decision, error) {
-	info := base.Decisions[at]
+// firstDecision is the lowest decision of a restored Core.
+func (c *Core) firstDecision(anchor *vertex, info Decision) (*decision, error) {
 	by := c.runs[info.Run]
 	if by == nil {
 		return nil, fmt.Errorf("restore: run %d, which decided height %d, is not there", info.Run, info.Height)
@@ -381,27 +379,7 @@ func (c *Core) firstDecision(anchor *vertex, past *Past, base *Base, at int) (*d
 			d.run, d.closing = next, nil
 		}
 	}
-	if before := base.Decisions[0].Height; before != past.Decided+1 {
-		return nil, fmt.Errorf("restore: the past of the anchor of height %d decides up to %d, and decisions begin at %d", info.Height, past.Decided, before)
-	}
-	d.fold = past.Decisions
-	for i, info := range base.Decisions[:at+1] {
-		if info.Height != past.Decided+1+uint64(i) {
-			return nil, fmt.Errorf("restore: decisions of heights %d and %d are where those between belong", past.Decided+uint64(i), info.Height)
-		}
-		d.fold = Fold(d.fold, info.Height, info.Anchor, closedBy(info.Anchor, base.Runs))
-	}
 	return d, nil
-}
-
-// closedBy is the run that an anchor opened by closing its own, nil if it did not.
-func closedBy(anchor types.Hash, runs []Run) *Run {
-	for i := range runs {
-		if !anchor.IsZero() && runs[i].Closer == anchor {
-			return &runs[i]
-		}
-	}
-	return nil
 }
 
 // settle repeats decisions upon the first, and takes up the views and the order from there.

@@ -351,14 +351,11 @@ func sortedByHeight(below map[types.Hash]*vertex) []*vertex {
 }
 
 // replant puts a stored block back, without judging it again. Blocks come by height. Below
-// is what is known of blocks below the floor.
-func (c *Core) replant(a Accepted, below map[types.Hash]*vertex) (*vertex, error) {
+// is what is known of blocks below the floor, and steps what their pasts may have come to.
+func (c *Core) replant(a *Accepted, below map[types.Hash]*vertex, steps []Past) (*vertex, error) {
 	n, ok := c.number[a.Block.Author]
 	if !ok {
 		return nil, fmt.Errorf("restore: author %s of block %s is in no snapshot that is here", a.Block.Author, a.ID)
-	}
-	if a.Past.Digest() != a.Block.Past {
-		return nil, fmt.Errorf("restore: block %s of height %d comes with another past than its own", a.ID, a.Block.Height)
 	}
 	find := func(id types.Hash) *vertex {
 		if v := c.vertices[id]; v != nil {
@@ -367,20 +364,22 @@ func (c *Core) replant(a Accepted, below map[types.Hash]*vertex) (*vertex, error
 		return below[id]
 	}
 	v := &vertex{id: a.ID, author: n, height: a.Block.Height, block: a.Block}
-	g := &view{height: v.height, floor: a.Past.Decided, digest: a.Block.Past, tips: make([]*vertex, len(c.authors))}
+	g := &view{height: v.height, digest: a.Block.Past, tips: make([]*vertex, len(c.authors))}
 	g.init()
-	for _, t := range a.Past.Tips {
-		number := c.numberOf(t.Author)
-		if t.Forked {
-			c.authors[number].forked = true
-			c.fork(g, number)
+	if a.Past != nil {
+		for _, t := range a.Past.Tips {
+			number := c.numberOf(t.Author)
+			if t.Forked {
+				c.authors[number].forked = true
+				c.fork(g, number)
+			}
+			w := find(t.ID)
+			if w == nil {
+				w = &vertex{id: t.ID, author: number, height: t.Height, ordered: 1}
+				below[t.ID] = w
+			}
+			c.raise(g, number, w)
 		}
-		w := find(t.ID)
-		if w == nil {
-			w = &vertex{id: t.ID, author: number, height: t.Height, ordered: 1}
-			below[t.ID] = w
-		}
-		c.raise(g, number, w)
 	}
 	for _, id := range a.Block.Named() {
 		w := c.vertices[id]
@@ -389,6 +388,7 @@ func (c *Core) replant(a Accepted, below map[types.Hash]*vertex) (*vertex, error
 		} else {
 			if w.past != nil {
 				c.merge(g, w.past)
+				g.floor = max(g.floor, w.past.floor)
 			}
 			if w.author >= 0 {
 				c.raise(g, w.author, w)
@@ -396,6 +396,13 @@ func (c *Core) replant(a Accepted, below map[types.Hash]*vertex) (*vertex, error
 		}
 		v.named = append(v.named, w)
 	}
+	if a.Past == nil {
+		a.Past = c.reckon(g, a.Block.Past, steps)
+	}
+	if a.Past == nil || a.Past.Digest() != a.Block.Past {
+		return nil, fmt.Errorf("restore: the past of block %s of height %d is not the one that it carries", a.ID, a.Block.Height)
+	}
+	g.floor = a.Past.Decided
 	g.named = v.named
 	v.past, v.parent, v.previous = g, v.named[0], find(a.Block.Previous)
 	c.plant(v)

@@ -124,17 +124,75 @@ func Fold(before types.Hash, height uint64, anchor types.Hash, closes *Run) type
 	return tagDecisions.Hash(before[:], e.Data())
 }
 
+// steps is what a past comes to, but for its tips, that decides none, one, two, … of the base's
+// decisions. That at place at is of the floor; its anchor's own past decides none of them.
+func (b *Base) steps(at int) ([]Past, error) {
+	floor := b.Decisions[at]
+	i := slices.IndexFunc(b.Blocks, func(a Accepted) bool { return a.ID == floor.Anchor })
+	if i < 0 || b.Blocks[i].Past == nil {
+		return nil, fmt.Errorf("restore: the anchor of height %d is not among the blocks, with its past", floor.Height)
+	}
+	p := *b.Blocks[i].Past
+	p.Tips = nil
+	steps := []Past{p}
+	for _, d := range b.Decisions {
+		if d.Height != p.Decided+1 {
+			return nil, fmt.Errorf("restore: the decision of height %d follows that of height %d", d.Height, p.Decided)
+		}
+		closes := closedBy(d.Anchor, b.Runs)
+		p.Decided, p.Decisions = d.Height, Fold(p.Decisions, d.Height, d.Anchor, closes)
+		if closes != nil {
+			p.Closing = closes
+		}
+		if p.Closing != nil && d.Height+1 >= p.Closing.Start {
+			p.Run, p.Closing = *p.Closing, nil
+		}
+		steps = append(steps, p)
+	}
+	return steps, nil
+}
+
+// closedBy is the run that an anchor opened by closing its own, nil if it did not.
+func closedBy(anchor types.Hash, runs []Run) *Run {
+	for i := range runs {
+		if !anchor.IsZero() && runs[i].Closer == anchor {
+			return &runs[i]
+		}
+	}
+	return nil
+}
+
+// reckon is the past of a block with view g that digest is of: the tips are those of the view, and
+// what it decides is tried, from what it decides at least.
+func (c *Core) reckon(g *view, digest types.Hash, steps []Past) *Past {
+	tips := c.tipsOf(g)
+	for _, p := range steps {
+		if p.Decided < g.floor {
+			continue
+		}
+		if p.Tips = tips; p.Digest() == digest {
+			return &p
+		}
+	}
+	return nil
+}
+
+// tipsOf is the tips of a view as a Past tells them.
+func (c *Core) tipsOf(g *view) (tips []Tip) {
+	for _, a := range c.byKey {
+		if t := g.tip(a); t != nil {
+			tips = append(tips, Tip{c.authors[a].key, t.height, t.id, g.forked(a)})
+		}
+	}
+	return tips
+}
+
 // pastOf is the past of blocks that stand on g, which decides what is in memory.
 func (c *Core) pastOf(g *view) *Past {
-	p := &Past{Decided: g.dec.height, Decisions: g.dec.fold, Run: g.dec.run.Run}
+	p := &Past{Decided: g.dec.height, Decisions: g.dec.fold, Run: g.dec.run.Run, Tips: c.tipsOf(g)}
 	if g.dec.closing != nil {
 		r := g.dec.closing.Run
 		p.Closing = &r
-	}
-	for _, a := range c.byKey {
-		if t := g.tip(a); t != nil {
-			p.Tips = append(p.Tips, Tip{c.authors[a].key, t.height, t.id, g.forked(a)})
-		}
 	}
 	return p
 }
@@ -214,11 +272,15 @@ func Lines(blocks []Accepted, floor uint64, get func(types.Hash) (*types.Block, 
 			}
 		}
 	}
+	sortLines(lines)
+	return lines, nil
+}
+
+func sortLines(lines []Line) {
 	slices.SortFunc(lines, func(a, b Line) int {
 		if a.Height != b.Height {
 			return int(int64(a.Height) - int64(b.Height))
 		}
 		return bytes.Compare(a.ID[:], b.ID[:])
 	})
-	return lines, nil
 }
