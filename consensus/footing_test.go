@@ -130,7 +130,7 @@ func TestFootingLies(t *testing.T) {
 			return slices.DeleteFunc(bs, func(b *types.Block) bool { return b.ID(w.cfg.Chain) == n.decisions[floor-1].Anchor })
 		}},
 		{"named and not there", func(f *Footing, bs []*types.Block) []*types.Block {
-			i := slices.IndexFunc(bs, func(b *types.Block) bool { return b.Height == 300 })
+			i := slices.IndexFunc(bs, func(b *types.Block) bool { return b.ID(w.cfg.Chain) == n.decisions[n.anchorAt(300)-1].Anchor })
 			return slices.Delete(bs, i, i+1)
 		}},
 		{"named and not there", func(f *Footing, bs []*types.Block) []*types.Block { f.Below = f.Below[1:]; return bs }},
