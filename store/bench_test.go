@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -305,11 +304,13 @@ func benchKeysTree(b *testing.B, cache int64) {
 		bt := s.Begin()
 		res, err := trie.Update(bt.Trees().Keys, root, changes)
 		check(b, err)
-		bt.trees.keys.add(&res)
-		check(b, errors.Join(bt.trees.write(bt), bt.trees.close()))
+		check(b, bt.trees.add(&ledger.Writes{Keys: res}))
+		check(b, bt.trees.close())
+		bt.head.version++
+		bt.trees.keep(bt.head.version, false)
+		check(b, s.state.writeBehind(bt.b, &bt.trees.record))
 		check(b, s.state.commit(bt.b, true))
-		bt.trees.keep()
-		root = res.Root
+		s.state.head, root = bt.head, res.Root
 		busy += cpu() - at
 	}
 	for len(paths) < 1e6 {

@@ -13,6 +13,7 @@ import (
 
 	"charter/forest"
 	"charter/ledger"
+	"charter/trie"
 	"charter/types"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -48,7 +49,7 @@ func newLife(seed uint64) *life {
 }
 
 func (l *life) options(fs vfs.FS) Options {
-	return Options{Chain: l.w.chain, Peer: self, FS: &FS{fs}, Cache: 1 << 20, memtable: 64 << 10}
+	return Options{Chain: l.w.chain, Peer: self, FS: &FS{fs}, Cache: 1 << 20, memtable: 64 << 10, turn: 300}
 }
 
 func (l *life) set(f func()) {
@@ -262,7 +263,13 @@ func (l *life) stateSurvives(t *testing.T, c crash, s *Store, blocks int) {
 	v := s.View()
 	var leaves []types.Hash
 	for at := range v.State().Outputs {
-		leaves = append(leaves, types.OutputLeaf(must(v.Output(at))))
+		o := must(v.Output(at))
+		leaves = append(leaves, types.OutputLeaf(o))
+		log := must(v.KeyLog(o.Output.Lock))
+		value, ok, err := trie.Get(v.Trees().Keys, v.State().KeysRoot, types.KeyPath(o.Output.Lock))
+		if want := types.KeyLeaf(types.LogState{Count: log.Size(), Root: log.Root()}); err != nil || !ok || value != want {
+			t.Fatalf("lock of output %d has %s in the keys tree, %v, %v, want %s", at, value, ok, err, want)
+		}
 	}
 	if r := must(forest.Update(new(forest.Memory), 0, nil, leaves)); r.Root != v.State().OutputsRoot {
 		t.Fatal("outputs are not those of their tree")

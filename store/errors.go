@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"syscall"
 
+	"charter/trie"
 	"charter/types"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -88,7 +89,7 @@ func (s *Store) read(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if pebble.IsCorruptionError(err) || errors.As(err, new(*types.DecodeError)) || errors.Is(err, errMissing) {
+	if pebble.IsCorruptionError(err) || errors.As(err, new(*types.DecodeError)) || errors.Is(err, errMissing) || errors.Is(err, errOther) || trie.IsKind(err, trie.BadNode) {
 		return s.refuse(Damaged, what, err)
 	}
 	return fmt.Errorf("store %s: read %s: %w", s.dir, what, err)
@@ -96,6 +97,9 @@ func (s *Store) read(what string, err error) error {
 
 // errMissing says that an entry is not there that another one speaks of.
 var errMissing = errors.New("entry is missing")
+
+// errOther says that two entries speak of the same thing and disagree.
+var errOther = errors.New("entries disagree")
 
 // isLocked reports whether err says that somebody else holds a lock, rather than that the
 // lock could not be tried. Pebble has no error of its own for it.

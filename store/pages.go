@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"charter/forest"
 	"charter/ledger"
@@ -13,44 +15,188 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// The trees are kept in pages. A Batch has the pages that it changed, and writes each once, when it is
-// committed; below that there is one cache of decoded pages, which only batches read and change, and there
-// is one of them at a time: so it never shows a Snapshot, which reads the disk, what came after it.
+// The trees are kept in pages, and pages are written behind (behind.go): what the disk has of a tree may be
+// older than the state, and what is newer is in memory. A read goes down these steps, as far as it must:
+//
+//	changed   what the Batch at work has changed, for itself alone
+//	past      for a Snapshot, pages that were replaced after it
+//	dirty     pages that are newer than on the disk: they must be kept
+//	clean     pages that are as on the disk: kept as long as there is room
+//	disk
+//
+// Pages never change, so all of these share them.
 
-// pageCache keeps decoded pages up to about a number of bytes: those used last, in two generations, of
+// table is the pages of one tree as of the newest state. Of its fields, clean has a lock of its own;
+// the others change with Store.state.mu held, in the goroutine that has the Batch, which may read
+// them without.
+type table[K comparable, P any] struct {
+	name   string
+	class  func(K) int // which pages are written together; gridClass: never
+	key    func(K) []byte
+	encode func([]byte, K, *P) []byte // appends
+	decode func(K, []byte) (*P, error)
+	size   func(*P) int
+
+	dirty [classes + 1]map[K]*P // nil: the page is gone
+	bytes int                   // of dirty
+	clean *pageCache[K, *P]
+	limit int // bytes of both
+
+	past  []map[K]step[P] // what the commits changed, from the one after the oldest Snapshot on
+	first uint64          // version that past[0] led to
+}
+
+// step is what became of a page. Nil is no page.
+type step[P any] struct{ page, was *P }
+
+// now is a page of the newest state, if it is in memory; nil if it is known that there is none.
+func (t *table[K, P]) now(k K) (p *P, known bool) {
+	if p, known = t.dirty[t.class(k)][k]; known {
+		return p, true
+	}
+	return t.clean.get(k)
+}
+
+// at is a page as of a version, if it is in memory.
+func (t *table[K, P]) at(version uint64, k K) (p *P, known bool) {
+	for _, steps := range t.past[min(max(version+1, t.first)-t.first, uint64(len(t.past))):] {
+		if s, ok := steps[k]; ok {
+			return s.was, true
+		}
+	}
+	return t.now(k)
+}
+
+// read is a page from the disk, nil if it has none.
+func (t *table[K, P]) read(k K, data []byte, err error) (*P, error) {
+	if err != nil || data == nil {
+		return nil, err
+	}
+	return t.decode(k, data)
+}
+
+// keep makes what a batch changed a part of the newest state, which gets this version.
+func (t *table[K, P]) keep(version uint64, steps map[K]step[P], pinned bool) {
+	switch {
+	case !pinned:
+		t.past = nil
+	case len(t.past) == 0:
+		t.first = version
+		fallthrough
+	default:
+		t.past = append(t.past, steps)
+	}
+	for k, s := range steps {
+		c := t.class(k)
+		if t.dirty[c] == nil {
+			t.dirty[c] = map[K]*P{}
+		}
+		if was := t.dirty[c][k]; was != nil {
+			t.bytes -= t.size(was)
+		} else {
+			t.clean.remove(k)
+		}
+		if t.dirty[c][k] = s.page; s.page != nil {
+			t.bytes += t.size(s.page)
+		} else if c == gridClass {
+			delete(t.dirty[c], k)
+		}
+	}
+	t.clean.resize(t.limit - t.bytes)
+}
+
+// forget drops the steps up to a version.
+func (t *table[K, P]) forget(version uint64) {
+	for len(t.past) > 0 && t.first <= version {
+		t.past[0] = nil
+		t.past, t.first = t.past[1:], t.first+1
+	}
+}
+
+// write puts the dirty pages of a class into an engine's batch: they are clean then.
+func (t *table[K, P]) write(b *pebble.Batch, class int) error {
+	type entry struct {
+		key []byte
+		k   K
+	}
+	entries := make([]entry, 0, len(t.dirty[class]))
+	for k := range t.dirty[class] {
+		entries = append(entries, entry{t.key(k), k})
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return bytes.Compare(a.key, b.key) })
+	var buffer []byte
+	for _, e := range entries {
+		p := t.dirty[class][e.k]
+		if p == nil {
+			if err := b.Delete(e.key, nil); err != nil {
+				return err
+			}
+			continue
+		}
+		buffer = t.encode(buffer[:0], e.k, p)
+		if err := b.Set(e.key, buffer, nil); err != nil {
+			return err
+		}
+		t.bytes -= t.size(p)
+		t.clean.put(e.k, p)
+	}
+	t.dirty[class] = nil
+	t.clean.resize(t.limit - t.bytes)
+	return nil
+}
+
+// pageCache keeps pages up to about a number of bytes: those used last, in two generations, of
 // which the older is dropped when the younger has half of the bytes.
 type pageCache[K comparable, P any] struct {
+	mu         sync.Mutex
 	limit      int
 	bytes      int // of young
 	young, old map[K]P
 	size       func(P) int
 }
 
-func newPageCache[K comparable, P any](limit int64, size func(P) int) *pageCache[K, P] {
-	return &pageCache[K, P]{limit: int(limit), young: map[K]P{}, size: size}
+func newPageCache[K comparable, P any](limit int, size func(P) int) *pageCache[K, P] {
+	return &pageCache[K, P]{limit: limit, young: map[K]P{}, size: size}
+}
+
+func (c *pageCache[K, P]) resize(limit int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit = limit
 }
 
 func (c *pageCache[K, P]) get(k K) (P, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	p, ok := c.young[k]
 	if !ok {
 		if p, ok = c.old[k]; ok {
-			c.put(k, p)
+			delete(c.old, k)
+			c.enter(k, p)
 		}
 	}
 	return p, ok
 }
 
 func (c *pageCache[K, P]) put(k K, p P) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.enter(k, p)
+}
+
+func (c *pageCache[K, P]) enter(k K, p P) {
 	if was, ok := c.young[k]; ok {
 		c.bytes -= c.size(was)
 	} else if c.bytes > c.limit/2 {
-		c.old, c.young, c.bytes = c.young, make(map[K]P, len(c.young)), 0
+		c.old, c.young, c.bytes = c.young, map[K]P{}, 0
 	}
 	c.young[k] = p
 	c.bytes += c.size(p)
 }
 
 func (c *pageCache[K, P]) remove(k K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if was, ok := c.young[k]; ok {
 		c.bytes -= c.size(was)
 		delete(c.young, k)
@@ -58,35 +204,139 @@ func (c *pageCache[K, P]) remove(k K) {
 	delete(c.old, k)
 }
 
-// caches is the cached pages of the trees.
-type caches struct {
-	outputs            *pageCache[forest.PageID, *forest.Page]
-	keys, names, peers *pageCache[trie.NodeID, *trie.Page]
+type (
+	trieTable    = table[trie.NodeID, trie.Page]
+	outputsTable = table[forest.PageID, forest.Page]
+)
+
+func newTrieTable(name string, space byte, limit int64) *trieTable {
+	return &trieTable{
+		name: name,
+		class: func(slot trie.NodeID) int {
+			if shard, ok := slot.Shard(); ok {
+				return int(shard)
+			}
+			return gridClass
+		},
+		key:    func(slot trie.NodeID) []byte { return key(space, slot.Encode()) },
+		encode: func(data []byte, slot trie.NodeID, p *trie.Page) []byte { return p.Append(data, slot) },
+		decode: trie.DecodePage,
+		size:   (*trie.Page).Bytes,
+		clean:  newPageCache[trie.NodeID](int(limit), (*trie.Page).Bytes),
+		limit:  int(limit),
+	}
 }
 
-// newCaches has for the keys tree, which is the largest, as many bytes as given, and half of that again for the others.
-func newCaches(limit int64) caches {
-	pages := func(limit int64) *pageCache[trie.NodeID, *trie.Page] {
-		return newPageCache[trie.NodeID](limit, (*trie.Page).Bytes)
-	}
-	return caches{
-		outputs: newPageCache[forest.PageID](limit/4, func(*forest.Page) int { return forest.PageBytes }),
-		keys:    pages(limit), names: pages(limit / 8), peers: pages(limit / 8),
+func newOutputsTable(limit int64) *outputsTable {
+	size := func(*forest.Page) int { return forest.PageBytes }
+	return &outputsTable{
+		name:   "tree of outputs",
+		class:  func(id forest.PageID) int { return int(id.Index/64) % classes },
+		key:    func(id forest.PageID) []byte { return nodeKey(stateForest, id.Level, id.Index) },
+		encode: func(data []byte, _ forest.PageID, p *forest.Page) []byte { return append(data, p.Encode()...) },
+		decode: func(_ forest.PageID, data []byte) (*forest.Page, error) { return forest.DecodePage(data) },
+		size:   size,
+		clean:  newPageCache[forest.PageID](int(limit), size),
+		limit:  int(limit),
 	}
 }
 
-// seeker reads the keys of one space of the state, as it is when it first reads. For many keys in
+// tables is the pages of all trees.
+type tables struct {
+	outputs            *outputsTable
+	keys, names, peers *trieTable
+}
+
+// newTables has for the keys tree, which is the largest, twice as many bytes as given.
+func newTables(limit int64) tables {
+	return tables{
+		outputs: newOutputsTable(limit / 2), keys: newTrieTable("keys tree", stateKeys, 2*limit),
+		names: newTrieTable("names tree", stateNames, limit/8), peers: newTrieTable("peers tree", statePeers, limit/8),
+	}
+}
+
+func (t *tables) forget(version uint64) {
+	t.outputs.forget(version)
+	t.keys.forget(version)
+	t.names.forget(version)
+	t.peers.forget(version)
+}
+
+// viewPage is a page as of a view, nil if there is none.
+func viewPage[K comparable, P any](v *View, t *table[K, P], k K) (*P, error) {
+	v.s.state.mu.RLock()
+	defer v.s.state.mu.RUnlock()
+	p, known := t.at(v.head.version, k)
+	if known {
+		return p, nil
+	}
+	data, err := get(v.s.state.db, t.key(k))
+	p, err = t.read(k, data, err)
+	return p, v.s.read(t.name, err)
+}
+
+// trieNodes is a trie as of a view. It is a trie.PageReader.
+type trieNodes struct {
+	v *View
+	t *trieTable
+}
+
+// Page is the page of a slot.
+func (n trieNodes) Page(slot trie.NodeID) (*trie.Page, error) {
+	p, err := viewPage(n.v, n.t, slot)
+	if err == nil && p == nil {
+		err = n.v.s.read(fmt.Sprintf("%s, page %s", n.t.name, slot), errMissing)
+	}
+	return p, err
+}
+
+// Node is the node in a slot.
+func (n trieNodes) Node(slot trie.NodeID) (trie.Node, error) { return n.v.s.trieNode(n, n.t, slot) }
+
+func (s *Store) trieNode(r trie.PageReader, t *trieTable, slot trie.NodeID) (trie.Node, error) {
+	n, ok, err := trie.PageNode(r, slot)
+	if err == nil && !ok {
+		err = s.read(fmt.Sprintf("%s, slot %s", t.name, slot), errMissing)
+	}
+	return n, err
+}
+
+// outputNodes is the tree of outputs as of a view. It is a forest.Reader.
+type outputNodes struct {
+	v *View
+	t *outputsTable
+}
+
+// Node is the root of the complete subtree over positions [index·2^level, (index+1)·2^level).
+func (n outputNodes) Node(level uint8, index uint64) (types.Hash, error) {
+	p, err := viewPage(n.v, n.t, forest.PageOf(level, index))
+	if err != nil {
+		return types.Hash{}, err
+	}
+	return n.v.s.outputNode(p, level, index)
+}
+
+// outputNode is a node of its page, which may be nil.
+func (s *Store) outputNode(p *forest.Page, level uint8, index uint64) (types.Hash, error) {
+	if p != nil {
+		if h, ok := p.Node(level, index); ok {
+			return h, nil
+		}
+	}
+	return types.Hash{}, s.read(fmt.Sprintf("tree of outputs, node %d/%d", level, index), errMissing)
+}
+
+// seeker reads keys of the state as it is when it first reads. For many keys in
 // about ascending order it does with a fraction of the work of as many gets.
 type seeker struct {
-	db    *pebble.DB
-	space byte
-	it    *pebble.Iterator
+	db *pebble.DB
+	it *pebble.Iterator
 }
 
 // get is the value of a key, good until the next is asked for, or nil.
 func (s *seeker) get(key []byte) ([]byte, error) {
 	if s.it == nil {
-		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{s.space}, UpperBound: []byte{s.space + 1}})
+		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: key[:1], UpperBound: []byte{key[0] + 1}})
 		if err != nil {
 			return nil, err
 		}
@@ -106,222 +356,117 @@ func (s *seeker) close() (err error) {
 	return err
 }
 
-// trieNodes is a stored trie. It is a trie.PageReader.
-type trieNodes struct {
-	v     *View
-	space byte
+// batchPages is the pages of a tree as they are in a Batch.
+type batchPages[K comparable, P any] struct {
+	s       *Store
+	t       *table[K, P]
+	below   seeker
+	changed map[K]step[P]
 }
 
-// Page is the page of a slot.
-func (t trieNodes) Page(slot trie.NodeID) (*trie.Page, error) {
-	data, err := get(t.v.r, t.key(slot))
-	return t.decode(slot, data, err)
+func newBatchPages[K comparable, P any](s *Store, t *table[K, P]) batchPages[K, P] {
+	return batchPages[K, P]{s: s, t: t, below: seeker{db: s.state.db}, changed: map[K]step[P]{}}
 }
 
-func (t trieNodes) key(slot trie.NodeID) []byte { return key(t.space, slot.Encode()) }
-
-func (t trieNodes) decode(slot trie.NodeID, data []byte, err error) (p *trie.Page, _ error) {
-	if err == nil && data == nil {
-		err = errMissing
+// page is the page, nil if there is none.
+func (b *batchPages[K, P]) page(k K) (*P, error) {
+	if s, ok := b.changed[k]; ok {
+		return s.page, nil
 	}
-	if err == nil {
-		p, err = trie.DecodePage(slot, data)
+	p, known := b.t.now(k)
+	if known {
+		return p, nil
 	}
-	if err != nil {
-		return nil, t.v.s.read(fmt.Sprintf("trie %c page %s", t.space, slot), err)
+	data, err := b.below.get(b.t.key(k))
+	if p, err = b.t.read(k, data, err); err != nil {
+		return nil, b.s.read(b.t.name, err)
+	}
+	if p != nil {
+		b.t.clean.put(k, p)
 	}
 	return p, nil
 }
 
-// Node is the node in a slot.
-func (t trieNodes) Node(slot trie.NodeID) (trie.Node, error) {
-	n, ok, err := trie.PageNode(t, slot)
-	if err == nil && !ok {
-		err = t.v.s.read(fmt.Sprintf("trie %c slot %s", t.space, slot), errMissing)
+func (b *batchPages[K, P]) set(k K, page, was *P) {
+	if s, ok := b.changed[k]; ok {
+		was = s.was
 	}
-	return n, err
+	b.changed[k] = step[P]{page, was}
 }
 
-// batchTrie is a trie as it is in a Batch.
+// batchTrie is a trie as it is in a Batch. It is a trie.PageReader.
 type batchTrie struct {
-	trieNodes
-	below   seeker
-	cache   *pageCache[trie.NodeID, *trie.Page]
-	changed map[trie.NodeID]*trie.Page // nil: the page is gone
+	batchPages[trie.NodeID, trie.Page]
 }
 
-func (t *batchTrie) Page(slot trie.NodeID) (*trie.Page, error) {
-	if p := t.changed[slot]; p != nil {
-		return p, nil
-	}
-	if p, ok := t.cache.get(slot); ok {
-		return p, nil
-	}
-	data, err := t.below.get(t.key(slot))
-	p, err := t.decode(slot, data, err)
-	if err == nil {
-		t.cache.put(slot, p)
+func (b *batchTrie) Page(slot trie.NodeID) (*trie.Page, error) {
+	p, err := b.page(slot)
+	if err == nil && p == nil {
+		err = b.s.read(fmt.Sprintf("%s, page %s", b.t.name, slot), errMissing)
 	}
 	return p, err
 }
 
-func (t *batchTrie) add(r *trie.Result) {
-	for _, slot := range r.Deletes {
-		t.changed[slot] = nil
-	}
-	for _, w := range r.Pages {
-		t.changed[w.ID] = w.Page
-	}
-}
+func (b *batchTrie) Node(slot trie.NodeID) (trie.Node, error) { return b.s.trieNode(b, b.t, slot) }
 
-// write puts the changed pages into the engine's batch.
-func (t *batchTrie) write(b *Batch) error {
-	for slot, p := range t.changed {
-		k := t.key(slot)
-		var err error
-		if p == nil {
-			err = b.b.Delete(k, nil)
-		} else {
-			err = b.set(k, p.Encode(slot))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// keep moves the changed pages to the cache: they are those of the state now.
-func (t *batchTrie) keep() {
-	for slot, p := range t.changed {
-		if p == nil {
-			t.cache.remove(slot)
-		} else {
-			t.cache.put(slot, p)
-		}
+func (b *batchTrie) add(r *trie.Result) {
+	for i := range r.Pages {
+		w := &r.Pages[i]
+		b.set(w.ID, w.Page, w.Was)
 	}
 }
 
-// outputNodes is the stored tree of outputs. It is a forest.Reader.
-type outputNodes struct{ v *View }
-
-func outputsKey(id forest.PageID) []byte { return nodeKey(stateForest, id.Level, id.Index) }
-
-func (t outputNodes) page(id forest.PageID) (*forest.Page, error) {
-	return lookup(t.v, "tree of outputs", outputsKey(id), forest.DecodePage)
-}
-
-// Node is the root of the complete subtree over positions [index·2^level, (index+1)·2^level).
-func (t outputNodes) Node(level uint8, index uint64) (types.Hash, error) {
-	p, err := t.page(forest.PageOf(level, index))
-	if err != nil {
-		return types.Hash{}, err
-	}
-	return t.in(p, level, index)
-}
-
-// in is a node of its page, which may be nil.
-func (t outputNodes) in(p *forest.Page, level uint8, index uint64) (types.Hash, error) {
-	if p != nil {
-		if h, ok := p.Node(level, index); ok {
-			return h, nil
-		}
-	}
-	return types.Hash{}, t.v.s.read(fmt.Sprintf("tree of outputs, node %d/%d", level, index), errMissing)
-}
-
-// batchOutputs is the tree of outputs as it is in a Batch.
+// batchOutputs is the tree of outputs as it is in a Batch. It is a forest.Reader.
 type batchOutputs struct {
-	outputNodes
-	below   seeker
-	cache   *pageCache[forest.PageID, *forest.Page]
-	changed map[forest.PageID]*forest.Page
-	lastID  forest.PageID // read last: the next node is often in the same page
-	last    *forest.Page
+	batchPages[forest.PageID, forest.Page]
+	lastID forest.PageID // read last: the next node is often in the same page
+	last   *forest.Page
 }
 
-// page is the page, nil if there is none.
-func (t *batchOutputs) page(id forest.PageID) (p *forest.Page, _ error) {
-	if t.last != nil && t.lastID == id {
-		return t.last, nil
-	}
-	if p = t.changed[id]; p == nil {
-		if p, _ = t.cache.get(id); p == nil {
-			data, err := t.below.get(outputsKey(id))
-			if err == nil && data != nil {
-				p, err = forest.DecodePage(data)
-			}
-			if err != nil {
-				return nil, t.v.s.read("tree of outputs", err)
-			}
-			if p != nil {
-				t.cache.put(id, p)
-			}
+func (b *batchOutputs) Node(level uint8, index uint64) (_ types.Hash, err error) {
+	if id := forest.PageOf(level, index); b.last == nil || b.lastID != id {
+		if b.last, err = b.page(id); err != nil {
+			return types.Hash{}, err
 		}
+		b.lastID = id
 	}
-	if p != nil {
-		t.last, t.lastID = p, id
-	}
-	return p, nil
+	return b.s.outputNode(b.last, level, index)
 }
 
-func (t *batchOutputs) Node(level uint8, index uint64) (types.Hash, error) {
-	p, err := t.page(forest.PageOf(level, index))
-	if err != nil {
-		return types.Hash{}, err
-	}
-	return t.in(p, level, index)
-}
-
-func (t *batchOutputs) add(writes []forest.NodeWrite) error {
+// add puts in what forest.Update wrote. Pages that are of this batch already are changed in place.
+func (b *batchOutputs) add(writes []forest.NodeWrite) error {
+	b.last = nil
 	for _, w := range writes {
 		id := forest.PageOf(w.Level, w.Index)
-		p := t.changed[id]
-		if p == nil {
-			old, err := t.page(id)
+		s, ok := b.changed[id]
+		if !ok {
+			was, err := b.page(id)
 			if err != nil {
 				return err
 			}
-			p = new(forest.Page)
-			if old != nil {
-				*p = *old
+			s = step[forest.Page]{new(forest.Page), was}
+			if was != nil {
+				*s.page = *was
 			}
-			t.changed[id], t.last = p, nil
+			b.changed[id] = s
 		}
-		p.Set(w)
+		s.page.Set(w)
 	}
 	return nil
 }
 
-func (t *batchOutputs) write(b *Batch) error {
-	for id, p := range t.changed {
-		if err := b.set(outputsKey(id), p.Encode()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *batchOutputs) keep() {
-	for id, p := range t.changed {
-		t.cache.put(id, p)
-	}
-}
-
-// batchTrees is the trees as they are in a Batch.
+// batchTrees is the trees as they are in a Batch, and the record of what changed in them.
 type batchTrees struct {
 	outputs            batchOutputs
 	keys, names, peers batchTrie
+	record             record
 }
 
-// newBatchTrees reads what a batch did not change from the state below it.
-func newBatchTrees(below *View, e *engine, c *caches) *batchTrees {
-	pages := func(space byte, cache *pageCache[trie.NodeID, *trie.Page]) batchTrie {
-		return batchTrie{trieNodes{below, space}, seeker{db: e.db, space: space}, cache, map[trie.NodeID]*trie.Page{}}
-	}
+func newBatchTrees(s *Store) *batchTrees {
+	t := &s.state.tables
 	return &batchTrees{
-		outputs: batchOutputs{outputNodes: outputNodes{below}, below: seeker{db: e.db, space: stateForest}, cache: c.outputs, changed: map[forest.PageID]*forest.Page{}},
-		keys:    pages(stateKeys, c.keys), names: pages(stateNames, c.names), peers: pages(statePeers, c.peers),
+		outputs: batchOutputs{batchPages: newBatchPages(s, t.outputs)},
+		keys:    batchTrie{newBatchPages(s, t.keys)}, names: batchTrie{newBatchPages(s, t.names)}, peers: batchTrie{newBatchPages(s, t.peers)},
 	}
 }
 
@@ -331,24 +476,17 @@ func (t *batchTrees) close() error {
 }
 
 func (t *batchTrees) add(w *ledger.Writes) error {
+	t.record.add(w)
 	t.keys.add(&w.Keys)
 	t.names.add(&w.Names)
 	t.peers.add(&w.Peers)
 	return t.outputs.add(w.Outputs)
 }
 
-func (t *batchTrees) write(b *Batch) error {
-	for _, write := range []func(*Batch) error{t.outputs.write, t.keys.write, t.names.write, t.peers.write} {
-		if err := write(b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *batchTrees) keep() {
-	t.outputs.keep()
-	t.keys.keep()
-	t.names.keep()
-	t.peers.keep()
+// keep makes what is in the batch the newest state.
+func (t *batchTrees) keep(version uint64, pinned bool) {
+	t.outputs.t.keep(version, t.outputs.changed, pinned)
+	t.keys.t.keep(version, t.keys.changed, pinned)
+	t.names.t.keep(version, t.names.changed, pinned)
+	t.peers.t.keep(version, t.peers.changed, pinned)
 }

@@ -4,24 +4,29 @@ import (
 	"bytes"
 	"testing"
 
+	"charter/forest"
 	"charter/ledger"
+	"charter/trie"
 	"charter/types"
 )
 
-// TestCachedPagesAgreeWithTwin applies heights with a cache that holds few pages and with one that holds all.
-// Every other batch is worked out twice and forgotten the first time: nothing of it may stay in
-// the cache. A snapshot of each fourth height must give the leaves of its own state to the end.
-func TestCachedPagesAgreeWithTwin(t *testing.T) {
-	for _, cache := range []int64{4 << 10, 1 << 20} {
+// TestPagesAgreeWithTwin applies heights with room for few pages and for all, that are written behind often and
+// seldom. Every other batch is worked out twice and forgotten the first time: nothing of it may stay. At times
+// the store is opened again. A snapshot of each fourth height must prove its own state to the end.
+func TestPagesAgreeWithTwin(t *testing.T) {
+	for _, c := range []struct {
+		cache int64
+		turn  int
+	}{{4 << 10, 1 << 20}, {4 << 10, 100}, {1 << 20, 1000}, {1 << 20, 1 << 20}} {
 		w := newWorld(11, 60)
 		m, _, err := ledger.NewMemory(w.genesis)
 		check(t, err)
 		o := options(Memory())
-		o.Chain, o.Cache = w.chain, cache
+		o.Chain, o.Cache, o.turn = w.chain, c.cache, c.turn
 		s := openWith(t, "/peer", o)
 		w.start(t, s)
 		var pinned []*Snapshot
-		for height := uint64(1); height <= 32; height++ {
+		for height := uint64(1); height <= 40; height++ {
 			batch := w.batch(height, 40)
 			if height%2 == 0 {
 				b := s.Begin()
@@ -41,21 +46,40 @@ func TestCachedPagesAgreeWithTwin(t *testing.T) {
 				m.Checkpoint(height)
 			}
 			if !bytes.Equal(s.View().State().Encode(), m.State().Encode()) {
-				t.Fatalf("height %d, cache of %d: state %+v, want %+v", height, cache, s.View().State(), m.State())
+				t.Fatalf("height %d, %+v: state %+v, want %+v", height, c, s.View().State(), m.State())
 			}
 			if height%4 == 0 {
 				pinned = append(pinned, must(s.Snapshot()))
 			}
-		}
-		for _, p := range pinned {
-			for at := range p.State().Outputs {
-				if leaf := must(p.Trees().Outputs.Node(0, at)); leaf != types.OutputLeaf(must(p.Output(at))) {
-					t.Fatalf("output %d of %d has another leaf in a snapshot", at, p.State().Outputs)
+			if height%20 == 0 {
+				for i := range pinned { // not in order
+					proves(t, pinned[i*3%len(pinned)])
 				}
+				pinned = nil
+				check(t, s.Close())
+				s = openWith(t, "/peer", o)
 			}
-			check(t, p.Close())
+		}
+		check(t, s.Close())
+	}
+}
+
+// proves wants the trees of a snapshot to prove what else it holds, and closes it.
+func proves(t *testing.T, p *Snapshot) {
+	t.Helper()
+	trees, state := p.Trees(), p.State()
+	for at := range state.Outputs {
+		o := must(p.Output(at))
+		path := must(forest.Prove(trees.Outputs, state.Outputs, at))
+		check(t, forest.Verify(state.OutputsRoot, state.Outputs, at, types.OutputLeaf(o), path))
+		log := must(p.KeyLog(o.Output.Lock))
+		proof := must(trie.Prove(trees.Keys, state.KeysRoot, types.KeyPath(o.Output.Lock)))
+		_, value, err := trie.Verify(state.KeysRoot, types.KeyPath(o.Output.Lock), proof)
+		if want := types.KeyLeaf(types.LogState{Count: log.Size(), Root: log.Root()}); err != nil || value != want {
+			t.Fatalf("lock of output %d of %d has %s in a snapshot, %v, want %s", at, state.Outputs, value, err, want)
 		}
 	}
+	check(t, p.Close())
 }
 
 func TestPageCache(t *testing.T) {

@@ -107,11 +107,11 @@ func TestRefusals(t *testing.T) {
 		{"another peer", WrongPeer, func(o *Options) { o.Peer[5] ^= 1 }},
 		{"future format", UnknownFormat, func(*Options) {
 			damage(t, dir, "STORE", func(b []byte) []byte {
-				return append(bytes.Replace(b, []byte("format 2"), []byte("format 3"), 1), "more\n"...)
+				return append(bytes.Replace(b, []byte("format 3"), []byte("format 4"), 1), "more\n"...)
 			})
 		}},
 		{"format of old", UnknownFormat, func(*Options) {
-			damage(t, dir, "STORE", func(b []byte) []byte { return bytes.Replace(b, []byte("format 2"), []byte("format 1"), 1) })
+			damage(t, dir, "STORE", func(b []byte) []byte { return bytes.Replace(b, []byte("format 3"), []byte("format 2"), 1) })
 		}},
 		{"STORE garbled", Damaged, func(*Options) { damage(t, dir, "STORE", garbled) }},
 		{"STORE longer", Damaged, func(*Options) { damage(t, dir, "STORE", func(b []byte) []byte { return append(b, '\n') }) }},

@@ -35,6 +35,7 @@ import (
 //	'F' level, index           page of the outputs tree
 //	'H' level, index           node of the history
 //	'K' 'N' 'P' slot           page of the keys, names and peers trees
+//	'L' number                 what a commit changed in the trees, as long as their pages may be older (behind.go)
 const (
 	stateHead       = 'm'
 	stateBase       = 'B'
@@ -56,6 +57,7 @@ const (
 	stateKeys       = 'K'
 	stateNames      = 'N'
 	statePeers      = 'P'
+	stateRecord     = 'L'
 )
 
 // head is where the state stands. The zero head is before genesis.
@@ -64,6 +66,7 @@ type head struct {
 	events  uint64 // how many events there were
 	settled uint64 // how many of them are under checkpoints
 	blocks  uint64 // the log's next sequence number when this was committed: it never has fewer
+	version uint64 // how many commits there were since the store was opened; not stored
 	state   *ledger.State
 }
 
@@ -94,12 +97,21 @@ func decodeHead(data []byte) (*head, error) {
 	return h, err
 }
 
+// ledger is the ledger's state, the zero one before genesis.
+func (h *head) ledger() *ledger.State {
+	if h.state == nil {
+		return new(ledger.State)
+	}
+	return h.state
+}
+
 type stateStore struct {
 	*engine
-	mu   sync.RWMutex // a commit, and what must not fall between it and its head
-	head *head
-
-	caches // of the goroutine that has a Batch
+	mu     sync.RWMutex // a commit, and what must not fall between it and its head
+	head   *head
+	tables tables
+	behind behind
+	pinned map[uint64]int // open Snapshots, by version
 }
 
 func (s *Store) openState() error {
@@ -107,10 +119,13 @@ func (s *Store) openState() error {
 	if err != nil {
 		return err
 	}
-	s.state.engine, s.state.head, s.state.caches = e, new(head), newCaches(s.opts.Cache)
+	s.state.engine, s.state.head, s.state.tables, s.state.pinned = e, new(head), newTables(s.opts.Cache), map[uint64]int{}
 	v, err := get(e.db, []byte{stateHead})
-	if err != nil || v == nil {
+	if err != nil {
 		return s.read("state", err)
+	}
+	if v == nil {
+		return s.read("trees", s.openTrees())
 	}
 	if s.state.head, err = decodeHead(v); err != nil {
 		return s.read("state", err)
@@ -122,7 +137,7 @@ func (s *Store) openState() error {
 	if h.blocks > s.log.next {
 		return s.refuse(Damaged, fmt.Sprintf("the log has %d blocks, and the state was made of %d", s.log.next-1, h.blocks-1), nil)
 	}
-	return nil
+	return s.read("trees", s.openTrees())
 }
 
 // Batch is what becomes of the state by some heights, whole or not at all. Reading it (as a
@@ -142,7 +157,8 @@ func (s *Store) Begin() *Batch {
 	defer s.state.mu.RUnlock()
 	from, b := s.state.head, s.state.db.NewIndexedBatch()
 	next := *from
-	trees := newBatchTrees(&View{s, s.state.db, from}, s.state.engine, &s.state.caches)
+	trees := newBatchTrees(s)
+	trees.record.outputs = from.ledger().Outputs
 	return &Batch{View: View{s: s, r: b, head: &next}, s: s, b: b, from: from, trees: trees}
 }
 
@@ -308,10 +324,11 @@ func (b *Batch) Commit() error {
 	if err := s.log.sync(); err != nil {
 		return err
 	}
-	if err := errors.Join(b.trees.write(b), b.trees.close()); err != nil {
+	if err := b.trees.close(); err != nil {
 		return err
 	}
 	b.head.blocks = s.NextSequence()
+	b.head.version++
 	if err := b.set([]byte{stateHead}, b.head.encode()); err != nil {
 		return err
 	}
@@ -320,11 +337,14 @@ func (b *Batch) Commit() error {
 	if s.state.head != b.from {
 		panic(fmt.Sprintf("store: two batches on top of height %d", b.from.decided))
 	}
+	b.trees.keep(b.head.version, len(s.state.pinned) > 0)
+	if err := s.state.writeBehind(b.b, &b.trees.record); err != nil {
+		return err
+	}
 	if err := s.state.commit(b.b, false); err != nil {
 		return err
 	}
 	s.state.head = b.head
-	b.trees.keep()
 	return nil
 }
 

@@ -44,7 +44,7 @@ import (
 )
 
 // Format is the version of the layout of a store's directory.
-const Format = 2
+const Format = 3
 
 // Options say what store to open, and how.
 type Options struct {
@@ -52,9 +52,10 @@ type Options struct {
 	Peer   types.Key    // whose signatures the store guards; zero for one that never signs
 	FS     *FS          // nil is the disk
 	Logger *slog.Logger // nil is none
-	Cache  int64        // bytes of cached disk blocks, and for cached pages of the trees 1½ times as many; 0 is DefaultCache
+	Cache  int64        // bytes of cached disk blocks, and for pages of the trees 2¾ times as many; 0 is DefaultCache
 
 	memtable uint64 // bytes before a database writes a table; tests want it small
+	turn     int    // changes of the trees in which all their pages are written (behind.go); likewise
 }
 
 // DefaultCache is the bytes of cache if none are given.
@@ -87,6 +88,9 @@ func Open(dir string, opts Options) (*Store, error) {
 	}
 	if opts.memtable == 0 {
 		opts.memtable = 32 << 20
+	}
+	if opts.turn == 0 {
+		opts.turn = turn
 	}
 	if opts.Cache == 0 {
 		opts.Cache = DefaultCache

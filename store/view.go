@@ -41,10 +41,11 @@ type Snapshot struct {
 func (s *Store) Snapshot() (*Snapshot, error) {
 	p := new(Snapshot)
 	err := s.stop.run(func() error {
-		s.state.mu.RLock()
-		defer s.state.mu.RUnlock()
+		s.state.mu.Lock()
+		defer s.state.mu.Unlock()
 		p.snap = s.state.db.NewSnapshot()
 		p.View = View{s, p.snap, s.state.head}
+		s.state.pinned[p.head.version]++
 		return nil
 	})
 	if err != nil {
@@ -55,8 +56,26 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 
 // Close lets go of it. It may be called twice.
 func (p *Snapshot) Close() (err error) {
-	p.once.Do(func() { err = p.snap.Close() })
+	p.once.Do(func() {
+		p.s.state.unpin(p.head.version)
+		err = p.snap.Close()
+	})
 	return err
+}
+
+// unpin gives up a version that a Snapshot had.
+func (s *stateStore) unpin(version uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pinned[version]--; s.pinned[version] > 0 {
+		return
+	}
+	delete(s.pinned, version)
+	oldest := s.head.version
+	for v := range s.pinned {
+		oldest = min(oldest, v)
+	}
+	s.tables.forget(oldest)
 }
 
 var _ ledger.View = (*View)(nil)
@@ -276,8 +295,9 @@ func (v *View) Story(name string) (tlog.Frontier, error) {
 
 // Trees is what ledger.Commit, and proofs, read of the stored trees.
 func (v *View) Trees() *ledger.Trees {
+	t := &v.s.state.tables
 	return &ledger.Trees{
-		Outputs: outputNodes{v}, Keys: trieNodes{v, stateKeys}, Names: trieNodes{v, stateNames}, Peers: trieNodes{v, statePeers},
+		Outputs: outputNodes{v, t.outputs}, Keys: trieNodes{v, t.keys}, Names: trieNodes{v, t.names}, Peers: trieNodes{v, t.peers},
 		KeyLog: v.KeyLog, Story: v.Story,
 	}
 }

@@ -1,171 +1,250 @@
 package trie
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 
 	"charter/types"
 )
 
-// A Page is several nodes that are stored as one: a connected piece of a trie, at most MaxPage nodes,
-// stored under the slot of its top. Where a child lies in another page, that
-// page is under the child's slot, and hashes to what its parent says:
+// A Page is several nodes that are stored as one: a connected piece of a trie, under the slot of its top. It
+// is kept as the row of what its nodes end in, from left to right: leaves, and stubs, which stand for the pages
+// below. Between two neighbours there is one inner node, whose prefix is what both begin with; so
+// the nodes follow from the row:
 //
-//	     ε ──────────── page of slot ε: the upper nodes
-//	  ┌──┴──┐
-//	  ·     ·
-//	┌─┴─┐ ┌─┴─┐         hashes of tops of other pages
-//	○   ○ ○   ○ ─────── page of slot 11: some leaves, and the inner nodes above them
-//	                    (their hashes are not stored, but made when it is decoded)
+//	           0110                 three leaves, and a page below that has the slot 01101
+//	      ┌─────┴─────┐
+//	   01100       01101
+//	   ┌──┴──┐     ┌──┴──┐          row      0110001 ─── 0110010 ─── 01101 (stub)
+//	0110001 0110010   …             between        01100       0110
 //
 // Pages are for whom reading and writing single nodes costs more than hashing them. Unlike nodes, where one
 // ends and the next begins depends on the history, and no hash on it: a page that outgrows MaxPage is
-// cut, as in a B-tree; pages that shrink are not joined.
+// cut, as in a B-tree; pages that shrink are not joined, and keep their slot.
+//
+// Only the first borders are fixed: slots of 8 bits (shards) each have pages of their own, and above them
+// there are pages of slots of no and of four bits (the grid). So the pages of a shard can be stored at another time
+// than those of the next, and the grid, which Grid makes again, not at all.
 //
 // A Page never changes: it may be kept and shared.
-type Page struct {
-	hash  types.Hash // of its top
-	nodes []pageNode // each before what is below it, left before right
+type Page struct{ entries []entry }
+
+const (
+	// MaxPage is the greatest number of leaves and stubs of a page.
+	MaxPage = 16
+	// Shards is how many parts a trie has whose pages do not reach into one another.
+	Shards = 1 << shardBits
+
+	shardBits = 8
+	gridStep  = 4 // bits from one page of the grid to the next
+)
+
+// Shard is the shard that the page of a slot belongs to, or false if it is of the grid.
+func (id NodeID) Shard() (byte, bool) { return id.Bits[0], id.Len >= shardBits }
+
+// ShardTop is the slot of the topmost page of a shard.
+func ShardTop(shard byte) NodeID { return NodeID{Len: shardBits, Bits: Path{shard}} }
+
+// entry is a leaf or a stub, and the inner node between it and the next. It has no pointers: pages are
+// kept by the hundred thousand.
+type entry struct {
+	path  Path       // a leaf's; of a stub its slot, and zeros
+	value types.Hash // a leaf's; of a stub the hash of the top of its page
+	inner types.Hash // of the node between; of the page's last entry, of the page's top
+	slot  uint16     // bits of a stub's slot; PathBits of a leaf
+	meet  uint16     // bits of the prefix of the node between; of the last entry 0
 }
 
-// MaxPage is the greatest number of nodes of a page.
-const MaxPage = 32
+func (e *entry) leaf() bool   { return e.slot == PathBits }
+func (e *entry) page() NodeID { return NodeID{e.slot, e.path} }
 
-// pageNode is a node in its page. It has no pointers: pages are kept by the million.
-type pageNode struct {
-	prefix Path
-	kids   [2]types.Hash // of an inner node: its children's hashes; of a leaf: its value
-	len    uint16        // bits of the prefix
-	size   uint8         // how many nodes of the page are at and below it
-	far    [2]bool       // which children lie in other pages
+// covers reports whether a path is at or below the entry.
+func (e *entry) covers(p *Path) bool { return common(&e.path, p) >= e.slot }
+
+// before reports whether all at and below the entry is on the left of a path.
+func (e *entry) before(p *Path) bool {
+	return bytes.Compare(e.path[:], p[:]) < 0 && !e.covers(p)
 }
 
-const pageNodeBytes = 32 + 64 + 2 + 1 + 2 + 1
+// hash is the hash of the node at the top of the entry.
+func (e *entry) hash() types.Hash {
+	if e.leaf() {
+		return hashLeaf(&e.path, &e.value)
+	}
+	return e.value
+}
+
+func hashLeaf(path *Path, value *types.Hash) types.Hash {
+	var b [64]byte
+	copy(b[:32], path[:])
+	copy(b[32:], value[:])
+	return tagLeaf.Hash(b[:])
+}
+
+// hashInner is of the inner node whose prefix is the first bits of a path.
+func hashInner(bits uint16, path *Path, left, right *types.Hash) types.Hash {
+	var b [98]byte
+	binary.BigEndian.PutUint16(b[:2], bits)
+	copy(b[2:], path[:bits/8])
+	if bits%8 != 0 {
+		b[2+bits/8] = path[bits/8] & (0xff << (8 - bits%8))
+	}
+	copy(b[34:], left[:])
+	copy(b[66:], right[:])
+	return tagInner.Hash(b[:])
+}
+
+// split is the entry in front of the topmost of the inner nodes between entries, two or more.
+func split(entries []entry) int {
+	at := 0
+	for i := 1; i < len(entries)-1; i++ {
+		if entries[i].meet < entries[at].meet {
+			at = i
+		}
+	}
+	return at
+}
+
+// top is the hash of the topmost node of entries whose inner nodes are hashed.
+func top(entries []entry) types.Hash {
+	if len(entries) == 1 {
+		return entries[0].hash()
+	}
+	return entries[split(entries)].inner
+}
+
+// newPage is the page of entries whose inner nodes are hashed.
+func newPage(entries []entry) *Page {
+	p := &Page{make([]entry, len(entries))}
+	copy(p.entries, entries)
+	last := &p.entries[len(entries)-1]
+	last.inner, last.meet = top(entries), 0
+	return p
+}
+
+// Hash is the hash of the page's top.
+func (p *Page) Hash() types.Hash { return p.entries[len(p.entries)-1].inner }
+
+const entryBytes = 3*32 + 2*2
 
 // Bytes is about how much memory the page takes.
-func (p *Page) Bytes() int { return 64 + len(p.nodes)*pageNodeBytes }
+func (p *Page) Bytes() int { return 32 + len(p.entries)*entryBytes }
 
-// node is the node at an index.
-func (p *Page) node(i int) Node {
-	n := &p.nodes[i]
-	if n.len == PathBits {
-		return Node{Prefix: NodeID{PathBits, n.prefix}, Value: n.kids[0]}
-	}
-	return Node{Prefix: NodeID{n.len, n.prefix}, Left: n.kids[0], Right: n.kids[1]}
-}
+const kindStub = 2
 
-// child is the index of a child that is not far.
-func (p *Page) child(i int, side byte) int {
-	if n := &p.nodes[i]; side == 1 && !n.far[0] {
-		return i + 1 + int(p.nodes[i+1].size)
-	}
-	return i + 1
-}
+// Encode is the bytes of the page of a slot, as stored: leaves and stubs from left to right. A leaf is 1, path,
+// value. A stub is 2, the bits of its slot in one byte, the slot in as many bytes as it needs, the hash of
+// what stands there. Of paths and slots the whole bytes that the page's slot has are left out.
+func (p *Page) Encode(slot NodeID) []byte { return p.Append(make([]byte, 0, 68*len(p.entries)), slot) }
 
-// The kinds of a page's nodes besides a leaf: pageInner, and 1 more if the left child is far, 2 if the right
-// one is.
-const pageInner = 4
-
-// Encode is the bytes of the page of a slot, as stored, node after node, each before what is below it. A
-// leaf is 1, path, value. An inner node is 4 (5 left, 6 right, 7 both children far), the bits of its
-// prefix in one byte, the prefix in as many bytes as it needs; then, for left and right, the hash
-// of a far child, or the child itself. Of paths and prefixes the whole bytes that the slot has are left out.
-func (p *Page) Encode(slot NodeID) []byte {
-	e := types.NewEncoder(make([]byte, 0, 40*(len(p.nodes)+1)))
-	p.encode(e, 0, int(slot.Len/8))
-	return e.Data()
-}
-
-func (p *Page) encode(e *types.Encoder, i, skip int) {
-	n := &p.nodes[i]
-	if n.len == PathBits {
-		e.U8(kindLeaf)
-		e.Raw(n.prefix[skip:])
-		e.Hash(n.kids[0])
-		return
-	}
-	kind := uint8(pageInner)
-	for side, far := range n.far {
-		if far {
-			kind += 1 << side
-		}
-	}
-	e.U8(kind)
-	e.U8(uint8(n.len))
-	e.Raw(n.prefix[skip : (n.len+7)/8])
-	for side, far := range n.far {
-		if far {
-			e.Hash(n.kids[side])
+// Append is Encode, behind what is in data.
+func (p *Page) Append(data []byte, slot NodeID) []byte {
+	skip := slot.Len / 8
+	for i := range p.entries {
+		e := &p.entries[i]
+		if e.leaf() {
+			data = append(data, kindLeaf)
+			data = append(data, e.path[skip:]...)
 		} else {
-			p.encode(e, p.child(i, byte(side)), skip)
+			data = append(data, kindStub, byte(e.slot))
+			data = append(data, e.path[skip:(e.slot+7)/8]...)
 		}
+		data = append(data, e.value[:]...)
 	}
+	return data
 }
 
 // DecodePage reads the page of a slot, and hashes it. Its errors are types.DecodeError.
 func DecodePage(slot NodeID, data []byte) (*Page, error) {
 	d := types.NewDecoder("trie page", data)
-	p := &Page{nodes: make([]pageNode, 0, min(MaxPage, 1+len(data)/34))}
-	p.hash = p.read(d, slot, int(slot.Len/8))
-	if err := d.Finish(); err != nil {
-		return nil, err
-	}
-	return p, nil
-}
-
-// read appends the node in a slot and what is below it, and gives its hash. It stops at the first error.
-func (p *Page) read(d *types.Decoder, slot NodeID, skip int) types.Hash {
-	if len(p.nodes) == MaxPage {
-		d.Fail(types.TooLong, "nodes")
-	}
-	at, n := len(p.nodes), readPageNode(d, slot, skip)
-	if d.Err() != nil {
-		return types.Hash{}
-	}
-	p.nodes = append(p.nodes, n)
-	if n.len < PathBits {
-		prefix := NodeID{n.len, n.prefix}
-		for side, far := range n.far {
-			if far {
-				n.kids[side] = present(d, "child")
-			} else {
-				n.kids[side] = p.read(d, prefix.child(byte(side)), skip)
+	entries := make([]entry, 0, MaxPage)
+	for len(entries) == 0 || d.Err() == nil && d.Left() > 0 {
+		if len(entries) == MaxPage {
+			d.Fail(types.TooLong, "entries")
+			break
+		}
+		entries = append(entries, readEntry(d, slot))
+		if i := len(entries) - 1; i > 0 && d.Err() == nil {
+			was := &entries[i-1]
+			if was.meet = common(&was.path, &entries[i].path); !was.before(&entries[i].path) {
+				d.Fail(types.NotCanonical, "order")
 			}
 		}
 	}
-	if d.Err() != nil {
-		return types.Hash{}
+	if err := d.Finish(); err != nil {
+		return nil, err
 	}
-	n.size = uint8(len(p.nodes) - at)
-	p.nodes[at] = n
-	whole := p.node(at)
-	return whole.Hash()
+	sum(entries)
+	return newPage(entries), nil
 }
 
-// readPageNode reads a node that stands in a slot, up to its children.
-func readPageNode(d *types.Decoder, slot NodeID, skip int) (n pageNode) {
-	kind := d.U8("kind")
-	n.len = PathBits
-	switch {
-	case kind&^3 == pageInner:
-		n.len, n.far = uint16(d.U8("bits")), [2]bool{kind&1 != 0, kind&2 != 0}
-	case kind != kindLeaf:
+func readEntry(d *types.Decoder, slot NodeID) (e entry) {
+	switch d.U8("kind") {
+	case kindLeaf:
+		e.slot = PathBits
+	case kindStub:
+		if e.slot = uint16(d.U8("bits")); e.slot <= slot.Len {
+			d.Fail(types.NotCanonical, "bits")
+		}
+	default:
 		d.Fail(types.Unknown, "kind")
 	}
-	if n.len < slot.Len {
-		d.Fail(types.NotCanonical, "bits")
-	}
 	if d.Err() != nil {
-		return n
+		return e
 	}
-	copy(n.prefix[:skip], slot.Bits[:])
-	copy(n.prefix[skip:], d.Take("prefix", int(n.len+7)/8-skip))
-	if (NodeID{n.len, n.prefix}) != beginning(n.prefix, n.len) || !slot.covers(n.prefix) {
-		d.Fail(types.NotCanonical, "prefix")
+	skip := slot.Len / 8
+	copy(e.path[:skip], slot.Bits[:])
+	copy(e.path[skip:], d.Take("path", int((e.slot+7)/8-skip)))
+	if e.page() != beginning(e.path, e.slot) || !slot.covers(e.path) {
+		d.Fail(types.NotCanonical, "path")
 	}
-	if n.len == PathBits {
-		n.kids[0] = present(d, "value")
+	e.value = present(d, "value")
+	return e
+}
+
+// sum hashes all inner nodes between entries, and gives the hash of the topmost node.
+func sum(entries []entry) types.Hash {
+	if len(entries) == 1 {
+		return entries[0].hash()
 	}
-	return n
+	at := split(entries)
+	left, right := sum(entries[:at+1]), sum(entries[at+1:])
+	e := &entries[at]
+	e.inner = hashInner(e.meet, &e.path, &left, &right)
+	return e.inner
+}
+
+// Grid is the pages above the shards, whose own topmost pages are given, nil where a shard is empty; and the
+// root.
+func Grid(shards *[Shards]*Page) (root types.Hash, grid []PageWrite) {
+	var quarters []entry
+	for i := range 16 {
+		var below []entry
+		for j := range 16 {
+			if p := shards[16*i+j]; p != nil {
+				below = append(below, entry{path: Path{byte(16*i + j)}, slot: shardBits, value: p.Hash()})
+			}
+		}
+		if len(below) > 0 {
+			w := gridPage(NodeID{gridStep, Path{byte(16 * i)}}, below)
+			grid = append(grid, w)
+			quarters = append(quarters, entry{path: w.ID.Bits, slot: gridStep, value: w.Page.Hash()})
+		}
+	}
+	if len(quarters) == 0 {
+		return root, nil
+	}
+	w := gridPage(NodeID{}, quarters)
+	return w.Page.Hash(), append(grid, w)
+}
+
+func gridPage(slot NodeID, entries []entry) PageWrite {
+	for i := range entries[1:] {
+		entries[i].meet = common(&entries[i].path, &entries[i+1].path)
+	}
+	sum(entries)
+	return PageWrite{ID: slot, Page: newPage(entries)}
 }
 
 // PageReader is a Reader of a trie that is stored in pages. Whatever takes a Reader goes by pages if it is
@@ -182,38 +261,62 @@ func loadPage(r PageReader, slot NodeID, hash types.Hash) (*Page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trie: read page %s: %w", slot, err)
 	}
-	if top := &p.nodes[0]; top.len < slot.Len || !slot.covers(top.prefix) {
-		return nil, refuse(BadNode, "page %s holds a node of prefix %s", slot, NodeID{top.len, top.prefix})
-	}
-	if p.hash != hash {
-		return nil, refuse(BadNode, "the page of slot %s has hash %s, want %s", slot, p.hash, hash)
+	if h := p.Hash(); h != hash {
+		return nil, refuse(BadNode, "the page of slot %s has hash %s, want %s", slot, h, hash)
 	}
 	return p, nil
 }
 
-// walkPages is walk, in pages: the node after those that cover the path is node `at` of the page.
-// It notes the way if way is not nil.
-func walkPages(r PageReader, root types.Hash, path Path, way *[]Node) (p *Page, at int, err error) {
-	if p, err = loadPage(r, NodeID{}, root); err != nil {
-		return nil, 0, err
-	}
+// walkPages is walk, in pages.
+func walkPages(r PageReader, root types.Hash, path Path) (way []Node, end *Node, err error) {
+	slot, hash := NodeID{}, root
 	for {
-		n := &p.nodes[at]
-		if n.len == PathBits || common(n.prefix, path) < n.len {
-			return p, at, nil
+		p, err := loadPage(r, slot, hash)
+		if err != nil {
+			return nil, nil, err
 		}
-		if way != nil {
-			*way = append(*way, p.node(at))
+		row := p.entries
+		for len(row) > 1 {
+			at := split(row)
+			e := &row[at]
+			n := Node{Prefix: beginning(e.path, e.meet), Left: top(row[:at+1]), Right: top(row[at+1:])}
+			if !n.Prefix.covers(path) {
+				return way, &n, nil
+			}
+			way = append(way, n)
+			if bit(path, e.meet) == 0 {
+				row = row[:at+1]
+			} else {
+				row = row[at+1:]
+			}
 		}
-		side := bit(path, n.len)
-		if !n.far[side] {
-			at = p.child(at, side)
-			continue
+		if row[0].leaf() {
+			return way, &Node{Prefix: row[0].page(), Value: row[0].value}, nil
 		}
-		if p, err = loadPage(r, NodeID{n.len, n.prefix}.child(side), n.kids[side]); err != nil {
-			return nil, 0, err
+		slot, hash = row[0].page(), row[0].value
+	}
+}
+
+// getPages is Get, in pages.
+func getPages(r PageReader, root types.Hash, path *Path) (value types.Hash, present bool, err error) {
+	slot, hash := NodeID{}, root
+	for {
+		p, err := loadPage(r, slot, hash)
+		if err != nil {
+			return types.Hash{}, false, err
 		}
-		at = 0
+		i := 0
+		for i < len(p.entries)-1 && p.entries[i].before(path) {
+			i++
+		}
+		e := &p.entries[i]
+		if !e.covers(path) {
+			return types.Hash{}, false, nil
+		}
+		if e.leaf() {
+			return e.value, true, nil
+		}
+		slot, hash = e.page(), e.value
 	}
 }
 
@@ -223,18 +326,16 @@ func PageNode(r PageReader, slot NodeID) (Node, bool, error) {
 	if err != nil {
 		return Node{}, false, err
 	}
-	if slot == (NodeID{}) {
-		return top.node(0), true, nil
-	}
-	var way []Node
-	p, at, err := walkPages(r, top.hash, slot.Bits, &way)
+	way, end, err := walkPages(r, top.Hash(), slot.Bits)
 	if err != nil {
 		return Node{}, false, err
 	}
-	for i, n := range append(way, p.node(at)) {
-		if i > 0 && way[i-1].Prefix.Len+1 == slot.Len {
+	from := uint16(0) // bits of the slot that a node of the way stands in
+	for _, n := range append(way, *end) {
+		if from == slot.Len {
 			return n, slot.covers(n.Prefix.Bits), nil
 		}
+		from = n.Prefix.Len + 1
 	}
 	return Node{}, false, nil
 }

@@ -37,17 +37,22 @@ func (s *shelf) Node(slot NodeID) (Node, error) {
 
 func (s *shelf) apply(t testing.TB, res Result) {
 	t.Helper()
-	if len(res.Writes) > 0 {
+	if len(res.Writes)+len(res.Deletes) > 0 {
 		t.Fatal("nodes written to a trie in pages")
-	}
-	for _, id := range res.Deletes {
-		if s.pages[id] == nil {
-			t.Fatalf("page %s deleted that is not there", id)
-		}
-		delete(s.pages, id)
 	}
 	written := map[NodeID]bool{}
 	for _, w := range res.Pages {
+		if was := s.pages[w.ID]; (was != nil) != (w.Was != nil) || was != nil && !bytes.Equal(was, w.Was.Encode(w.ID)) {
+			t.Fatalf("page %s was %x, and is said to be %+v", w.ID, was, w.Was)
+		}
+		if w.Page == nil {
+			if written[w.ID] || w.Was == nil {
+				t.Fatalf("page %s goes away, and was %+v", w.ID, w.Was)
+			}
+			written[w.ID] = true
+			delete(s.pages, w.ID)
+			continue
+		}
 		data := w.Page.Encode(w.ID)
 		if written[w.ID] || bytes.Equal(data, s.pages[w.ID]) {
 			t.Fatalf("page %s is written twice, or as it is", w.ID)
@@ -59,34 +64,53 @@ func (s *shelf) apply(t testing.TB, res Result) {
 	}
 }
 
-// holds wants the pages to hold exactly these nodes, each once.
+// holds wants the pages to hold exactly these nodes, each once, and the grid to follow from the shards.
 func (s *shelf) holds(t testing.TB, nodes map[NodeID]Node) {
 	t.Helper()
 	found := map[NodeID]Node{}
-	var at func(slot NodeID, p *Page, i int)
-	at = func(slot NodeID, p *Page, i int) {
-		n := p.node(i)
+	var at func(slot NodeID, row []entry) types.Hash
+	at = func(slot NodeID, row []entry) types.Hash {
+		var n Node
+		switch {
+		case len(row) > 1:
+			i := split(row)
+			n.Prefix = beginning(row[i].path, row[i].meet)
+			n.Left, n.Right = at(n.Prefix.child(0), row[:i+1]), at(n.Prefix.child(1), row[i+1:])
+		case row[0].leaf():
+			n = Node{Prefix: row[0].page(), Value: row[0].value}
+		default:
+			return at(slot, must(s.Page(row[0].page())).entries)
+		}
 		found[slot] = n
-		if n.Leaf() {
-			return
-		}
-		for side := range byte(2) {
-			if child := n.Prefix.child(side); p.nodes[i].far[side] {
-				at(child, must(s.Page(child)), 0)
-			} else {
-				at(child, p, p.child(i, side))
-			}
-		}
+		return n.Hash()
 	}
 	s.reads = map[NodeID]int{}
 	if len(s.pages) > 0 {
-		at(NodeID{}, must(s.Page(NodeID{})), 0)
+		at(NodeID{}, must(s.Page(NodeID{})).entries)
 	}
 	if len(s.reads) != len(s.pages) {
 		t.Fatalf("%d pages, of which %d can be reached", len(s.pages), len(s.reads))
 	}
 	if !reflect.DeepEqual(found, nodes) && len(nodes) > 0 {
 		t.Fatalf("the pages hold %d nodes, want %d", len(found), len(nodes))
+	}
+	var shards [Shards]*Page
+	grid := 0
+	for slot, data := range s.pages {
+		if n, ok := slot.Shard(); !ok {
+			grid++
+		} else if slot.Len == shardBits {
+			shards[n] = must(DecodePage(slot, data))
+		}
+	}
+	_, again := Grid(&shards)
+	for _, w := range again {
+		if !bytes.Equal(w.Page.Encode(w.ID), s.pages[w.ID]) {
+			t.Fatalf("page %s of the grid is another than follows from the shards", w.ID)
+		}
+	}
+	if len(again) != grid {
+		t.Fatalf("the grid has %d pages, of the shards follow %d", grid, len(again))
 	}
 	for slot, want := range nodes {
 		if n, err := s.Node(slot); err != nil || n != want {
@@ -153,11 +177,10 @@ func paged(n int) (*shelf, types.Hash) {
 			changes = append(changes, Change{hashOf(uint64(at)), hashOf(1)})
 		}
 		res := must(Update(s, root, changes))
-		for _, id := range res.Deletes {
-			delete(s.pages, id)
-		}
 		for _, w := range res.Pages {
-			s.pages[w.ID] = w.Page.Encode(w.ID)
+			if delete(s.pages, w.ID); w.Page != nil {
+				s.pages[w.ID] = w.Page.Encode(w.ID)
+			}
 		}
 		root = res.Root
 	}
@@ -221,17 +244,14 @@ func TestDecodePageErrors(t *testing.T) {
 	leaf := func(second byte, value byte) []byte {
 		return append(append([]byte{kindLeaf, second}, make([]byte, 30)...), append(make([]byte, 31), value)...)
 	}
-	far := bytes.Repeat([]byte{1}, 32)
+	hash := bytes.Repeat([]byte{1}, 32)
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
-	deep := []byte{}
-	for i := range byte(MaxPage) { // a chain of inner nodes, each with a far child
-		bits := 9 + i
-		deep = append(deep, pageInner+1, bits)
-		deep = append(deep, bytes.Repeat([]byte{0xff}, int(bits+7)/8-1)...)
-		deep[len(deep)-1] &= 0xff << ((8 - bits%8) % 8)
-		deep = append(deep, far...)
+	stub := func(bits byte, rest ...byte) []byte { return join([]byte{kindStub, bits}, rest, hash) }
+	var many []byte
+	for i := range byte(MaxPage + 1) {
+		many = append(many, leaf(0x80+i, 1)...)
 	}
-	good := join([]byte{pageInner, 10, 0x80}, leaf(0x80, 1), leaf(0xa0, 1))
+	good := join(leaf(0x80, 1), leaf(0xa0, 1), stub(12, 0xc0), stub(17, 0xff, 0x80))
 	if p, err := DecodePage(slot, good); err != nil || !bytes.Equal(p.Encode(slot), good) {
 		t.Fatal(err)
 	}
@@ -242,26 +262,28 @@ func TestDecodePageErrors(t *testing.T) {
 	}{
 		{"nothing", nil, types.Truncated},
 		{"kind 0", join([]byte{0}, leaf(0x80, 1)[1:]), types.Unknown},
-		{"kind of a stored inner node", join([]byte{kindInner}, good[1:]), types.Unknown},
-		{"kind 8", join([]byte{8}, good[1:]), types.Unknown},
-		{"too short a prefix", join([]byte{pageInner, 8}, good[3:]), types.NotCanonical},
-		{"far too short a prefix", join([]byte{pageInner, 0}, good[3:]), types.NotCanonical},
-		{"bits behind the prefix", join([]byte{pageInner, 10, 0x81}, good[3:]), types.NotCanonical},
-		{"another slot's prefix", join([]byte{pageInner, 10, 0x40}, good[3:]), types.NotCanonical},
+		{"kind 3", join([]byte{3}, leaf(0x80, 1)[1:]), types.Unknown},
+		{"stub of the page's own slot", stub(9, 0x80), types.NotCanonical},
+		{"stub far above", stub(0), types.NotCanonical},
+		{"bits behind the stub's slot", stub(10, 0x81), types.NotCanonical},
+		{"another slot's stub", stub(10, 0x40), types.NotCanonical},
 		{"another slot's leaf", leaf(0x40, 1), types.NotCanonical},
-		{"right child on the left", join(good[:3], leaf(0xa0, 1), leaf(0xa0, 1)), types.NotCanonical},
-		{"left child on the right", join(good[:3], leaf(0x80, 1), leaf(0x80, 1)), types.NotCanonical},
+		{"leaves from right to left", join(leaf(0xa0, 1), leaf(0x80, 1)), types.NotCanonical},
+		{"leaf twice", join(leaf(0xa0, 1), leaf(0xa0, 1)), types.NotCanonical},
+		{"leaf below a stub", join(stub(12, 0xc0), leaf(0xc1, 1)), types.NotCanonical},
+		{"stub that holds a leaf before it", join(leaf(0xc1, 1), stub(12, 0xc0)), types.NotCanonical},
 		{"no value", leaf(0x80, 0), types.NotCanonical},
-		{"no far child", join([]byte{pageInner + 3, 10, 0x80}, make([]byte, 64)), types.NotCanonical},
-		{"more", append(bytes.Clone(good), 0), types.Trailing},
-		{"too many nodes", deep, types.TooLong},
+		{"no hash", join([]byte{kindStub, 12, 0xc0}, make([]byte, 32)), types.NotCanonical},
+		{"more", append(bytes.Clone(good), 0), types.Unknown},
+		{"too many", many, types.TooLong},
 	} {
 		if _, err := DecodePage(slot, c.data); !types.IsDecodeKind(err, c.kind) {
 			t.Errorf("%s: %v, want %s", c.what, err, c.kind)
 		}
 	}
 	for i := range good {
-		if _, err := DecodePage(slot, good[:i]); !types.IsDecodeKind(err, types.Truncated) && i != 0 {
+		whole := i == 64 || i == 128 || i == 163 // ends of entries
+		if _, err := DecodePage(slot, good[:i]); whole != (err == nil) || err != nil && !types.IsDecodeKind(err, types.Truncated) {
 			t.Errorf("%d bytes: %v", i, err)
 		}
 	}
@@ -286,35 +308,35 @@ func FuzzDecodePage(f *testing.F) {
 
 // BenchmarkUpdatePages is a batch of 10,000 new values and 10,000 new paths on 1,000,000, in memory.
 func BenchmarkUpdatePages(b *testing.B) {
-	s, root := paged(1_000_000)
-	cache := pageCache{}
-	for slot, data := range s.pages {
-		cache[slot] = must(DecodePage(slot, data))
-	}
-	next := uint64(1_000_000)
-	for b.Loop() {
-		b.StopTimer()
+	cache, root, next := pageCache{}, types.Hash{}, uint64(0)
+	write := func(updates, inserts int) {
 		var changes []Change
 		seen := map[uint64]bool{}
-		for len(changes) < 10_000 {
-			if i := rand.Uint64N(1_000_000); !seen[i] {
+		for len(changes) < updates {
+			if i := rand.Uint64N(next); !seen[i] {
 				seen[i] = true
-				changes = append(changes, Change{hashOf(i), hashOf(next)})
+				changes = append(changes, Change{hashOf(i), hashOf(rand.Uint64())})
 			}
 		}
-		for len(changes) < 20_000 {
-			next++
+		for range inserts {
 			changes = append(changes, Change{hashOf(next), hashOf(1)})
+			next++
 		}
 		b.StartTimer()
 		res := must(Update(cache, root, changes))
 		root = res.Root
-		for _, id := range res.Deletes {
-			delete(cache, id)
-		}
 		for _, w := range res.Pages {
-			cache[w.ID] = w.Page
+			if cache[w.ID] = w.Page; w.Page == nil {
+				delete(cache, w.ID)
+			}
 		}
+	}
+	for next < 1_000_000 {
+		write(0, 50_000)
+	}
+	for b.Loop() {
+		b.StopTimer()
+		write(10_000, 10_000)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/20_000, "ns/operation")
 }

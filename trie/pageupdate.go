@@ -1,324 +1,258 @@
 package trie
 
-import (
-	"slices"
-
-	"charter/types"
-)
+import "charter/types"
 
 // PageWrite is a page to be stored in slot ID, in place of the one there, if any.
 type PageWrite struct {
 	ID   NodeID
-	Page *Page
+	Page *Page // nil: the slot has none any more
+	Was  *Page // the one there, nil if none was
 }
 
-// pager is one Update of a trie in pages. It goes down the pages and the sorted changes together,
-// making of each node that it passes a piece, and on the way up the new hashes; then it parts
-// the pieces that changed into pages.
+// pager is one Update of a trie in pages. It goes down the pages and the sorted changes together, merging the
+// row of each page with the changes that belong there.
 type pager struct {
 	r       PageReader
-	slab    []piece         // pieces are made of it by the hundred
-	vacated map[NodeID]bool // slots whose page went away or moved; another may have come
+	rows    []*row           // by depth of pages, those that are being made
+	vacated map[NodeID]*Page // slots whose page went away; another may have come
 	writes  []PageWrite
-	nodes   []pageNode // of the page that is being written
+	pieces  []entry // of the page that is being cut
 }
 
-// piece is a node of the trie that is being made. It is one of three things: closed and far, the top of
-// a page nobody has read; closed, node `at` of page src and all that is below it in there; or open.
-type piece struct {
-	hash    types.Hash
-	src     *Page
-	at      int
-	open    bool
-	far     bool // closed, and in a page that was not read
-	top     bool // of a page
-	changed bool // the node or one below it is not as it is stored; then it is open
-	prefix  NodeID
-	kids    [2]*piece
-	value   types.Hash
+// row is the entries of a page that is being made. An entry and the inner node behind it are each marked if
+// they are not as in the old page, or what is below is not.
+type row struct {
+	entries []entry
+	marks   []bool   // two for each entry: its own, and that of the node behind it
+	counts  []uint32 // of marks before each of marks
+	changed bool
+	kept    int  // index in the old page of the last entry; -2 if it is not from there
+	gap     bool // an entry was left out behind the last
 }
 
-func (b *pager) piece() *piece {
-	if len(b.slab) == 0 {
-		b.slab = make([]piece, 256)
+func (r *row) reset() {
+	*r = row{entries: r.entries[:0], marks: r.marks[:0], counts: r.counts[:0], kept: -2}
+}
+
+// add appends an entry, that has index old in the old page (-2: is not from there).
+func (r *row) add(e *entry, old int, changed bool) {
+	if n := len(r.entries); n > 0 && r.kept+1 != old {
+		last := &r.entries[n-1]
+		last.meet = common(&last.path, &e.path)
+		r.marks[2*n-1] = true
 	}
-	n := &b.slab[0]
-	b.slab = b.slab[1:]
-	return n
+	changed = changed || r.gap
+	r.changed = r.changed || changed
+	r.entries = append(r.entries, *e)
+	r.marks = append(r.marks, changed, false)
+	r.kept, r.gap = old, false
 }
 
-func (n *piece) leaf() bool { return n.prefix.Len == PathBits }
-
-func (b *pager) made(prefix NodeID, value types.Hash, left, right *piece) *piece {
-	n := b.piece()
-	n.prefix, n.value, n.kids = prefix, value, [2]*piece{left, right}
-	n.open = true
-	n.rehash()
-	return n
-}
-
-// rehash is for a node that changed.
-func (n *piece) rehash() {
-	n.changed = true
-	whole := Node{Prefix: n.prefix, Value: n.value}
-	if !n.leaf() {
-		whole.Left, whole.Right = n.kids[0].hash, n.kids[1].hash
+// drop leaves an entry of the old page out. Every node that was above it is above one of its neighbours.
+func (r *row) drop() {
+	if n := len(r.entries); n > 0 {
+		r.marks[2*n-2] = true
 	}
-	n.hash = whole.Hash()
+	r.gap, r.changed = true, true
+}
+
+// rehash hashes what is marked.
+func (r *row) rehash() {
+	count := uint32(0)
+	for _, m := range r.marks {
+		r.counts = append(r.counts, count)
+		if m {
+			count++
+		}
+	}
+	r.sum(0, len(r.entries))
+}
+
+func (r *row) sum(from, to int) types.Hash {
+	if to-from == 1 {
+		return r.entries[from].hash()
+	}
+	at := from + split(r.entries[from:to])
+	e := &r.entries[at]
+	if r.counts[2*to-1] != r.counts[2*from] {
+		left, right := r.sum(from, at+1), r.sum(at+1, to)
+		e.inner = hashInner(e.meet, &e.path, &left, &right)
+	}
+	return e.inner
 }
 
 // updatePages is Update of sorted changes, of which no two have a path in common.
 func updatePages(r PageReader, root types.Hash, changes []Change) (Result, error) {
-	b := pager{r: r, vacated: map[NodeID]bool{}}
-	var old *piece
-	if !root.IsZero() {
-		old = b.piece()
-		old.hash, old.far, old.top = root, true, true
+	if len(changes) == 0 {
+		return Result{Root: root}, nil
 	}
-	n, err := b.merge(old, NodeID{}, changes)
-	if err != nil {
+	b := pager{r: r, vacated: map[NodeID]*Page{}, writes: make([]PageWrite, 0, len(changes))}
+	above := b.row(0) // a row of one entry: the stub of the whole
+	above.reset()
+	if err := b.below(0, entry{value: root}, -2, changes); err != nil {
 		return Result{}, err
 	}
-	res := Result{}
-	if n != nil {
-		res.Root, n.top = n.hash, true
-		b.settle(n, NodeID{})
+	res := Result{Changes: changes}
+	if len(above.entries) > 0 {
+		res.Root = above.entries[0].value
+	}
+	if len(b.vacated) > 0 {
+		for i := range b.writes {
+			if was := b.vacated[b.writes[i].ID]; was != nil {
+				b.writes[i].Was = was
+				delete(b.vacated, b.writes[i].ID)
+			}
+		}
+		for id, was := range b.vacated {
+			b.writes = append(b.writes, PageWrite{ID: id, Was: was})
+		}
 	}
 	res.Pages = b.writes
-	for _, w := range b.writes {
-		delete(b.vacated, w.ID)
-	}
-	for id := range b.vacated {
-		res.Deletes = append(res.Deletes, id)
-	}
-	slices.SortFunc(res.Deletes, NodeID.Compare)
 	return res, nil
 }
 
-// unfold opens a closed node.
-func (b *pager) unfold(n *piece, slot NodeID) error {
-	if n.open {
-		return nil
+func (b *pager) row(depth int) *row {
+	if depth == len(b.rows) {
+		b.rows = append(b.rows, new(row))
 	}
-	if n.far {
-		p, err := loadPage(b.r, slot, n.hash)
-		if err != nil {
+	return b.rows[depth]
+}
+
+// below merges changes into the page of a stub, which has no hash if there is no page yet, and
+// adds to the row above what then stands for it: the stub, which has index old in the old page above;
+// the pieces of a page that outgrew itself; or nothing.
+func (b *pager) below(depth int, stub entry, old int, changes []Change) error {
+	slot, above, r := stub.page(), b.row(depth), b.row(depth+1)
+	var was *Page
+	var entries []entry
+	if !stub.value.IsZero() {
+		var err error
+		if was, err = loadPage(b.r, slot, stub.value); err != nil {
 			return err
 		}
-		n.src, n.at, n.far, n.top = p, 0, false, true
+		entries = was.entries
 	}
-	from := &n.src.nodes[n.at]
-	n.open, n.prefix = true, NodeID{from.len, from.prefix}
-	if n.leaf() {
-		n.value = from.kids[0]
+	r.reset()
+	if err := b.merge(depth+1, slot, entries, changes); err != nil {
+		return err
+	}
+	switch {
+	case !r.changed && was == nil:
+		return nil
+	case !r.changed:
+		above.add(&stub, old, false)
+		return nil
+	case len(r.entries) == 0:
+		b.vacate(slot, was)
+		above.drop()
 		return nil
 	}
-	for side, far := range from.far {
-		k := b.piece()
-		if k.hash, k.far = from.kids[side], far; !far {
-			k.src, k.at = n.src, n.src.child(n.at, byte(side))
+	r.rehash()
+	row := r.entries
+	if len(row) > MaxPage {
+		b.pieces = b.cut(row, b.pieces[:0])
+		if row = b.pieces; slot.Len > shardBits {
+			b.vacate(slot, was)
+			for i := range row {
+				above.add(&row[i], -2, true)
+			}
+			return nil
 		}
-		n.kids[side] = k
+	}
+	stub.value = b.write(slot, row, was)
+	above.add(&stub, old, true)
+	return nil
+}
+
+// merge makes the row of a slot's page of its old entries and of changes, which are sorted and all
+// belong there.
+func (b *pager) merge(depth int, slot NodeID, old []entry, changes []Change) error {
+	r, i := b.rows[depth], 0
+	for len(changes) > 0 {
+		c := &changes[0]
+		for i < len(old) && old[i].before(&c.Path) {
+			r.add(&old[i], i, false)
+			i++
+		}
+		n := 1
+		switch here := i < len(old) && old[i].covers(&c.Path); {
+		case here && !old[i].leaf():
+			n = below(&old[i], changes)
+			if err := b.below(depth, old[i], i, changes[:n]); err != nil {
+				return err
+			}
+			i++
+		case slot.Len < shardBits:
+			stub := entry{path: beginning(c.Path, slot.Len+gridStep).Bits, slot: slot.Len + gridStep}
+			n = below(&stub, changes)
+			if err := b.below(depth, stub, -2, changes[:n]); err != nil {
+				return err
+			}
+		case here && c.Value.IsZero():
+			r.drop()
+			i++
+		case here:
+			e := old[i]
+			e.value = c.Value
+			r.add(&e, i, e.value != old[i].value)
+			i++
+		case !c.Value.IsZero():
+			r.add(&entry{path: c.Path, slot: PathBits, value: c.Value}, -2, true)
+		}
+		changes = changes[n:]
+	}
+	for ; i < len(old); i++ {
+		r.add(&old[i], i, false)
 	}
 	return nil
 }
 
-// merge is what becomes of the old node in a slot, nil if there is none, with the changes, which are
-// sorted and all belong there.
-func (b *pager) merge(old *piece, slot NodeID, changes []Change) (*piece, error) {
-	if len(changes) == 0 {
-		return old, nil
-	}
-	if old == nil {
-		return b.build(changes), nil
-	}
-	if err := b.unfold(old, slot); err != nil {
-		return nil, err
-	}
-	p := old.prefix
-	// Sorted, the first or the last strays furthest from p.
-	shared := min(common(p.Bits, changes[0].Path), common(p.Bits, changes[len(changes)-1].Path))
-	switch {
-	case shared < p.Len:
-		return b.beside(old, slot, shared, changes)
-	case old.leaf():
-		return b.replace(old, slot, changes[0].Value), nil
-	default:
-		return b.inside(old, slot, changes)
-	}
-}
-
-// beside merges changes some of which part from the old node's prefix, the first at bit depth. What
-// comes to stand in the slot is the top of the page there, if the old node was.
-func (b *pager) beside(old *piece, slot NodeID, depth uint16, changes []Change) (*piece, error) {
-	prefix, top := old.prefix.Bits, old.top
-	zeros, ones := part(changes, depth)
-	old.top = false
-	both := [2]*piece{}
-	for side, changes := range [2][]Change{zeros, ones} {
-		var err error
-		if byte(side) == bit(prefix, depth) {
-			both[side], err = b.merge(old, slot, changes)
-		} else {
-			both[side] = b.build(changes)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	n := both[0]
-	switch {
-	case both[0] == nil:
-		n = both[1]
-	case both[1] != nil:
-		n = b.made(beginning(prefix, depth), types.Hash{}, both[0], both[1])
-	}
-	return b.stands(n, slot, top), nil
-}
-
-// stands puts a node in the place of another, that was the top of the slot's page or was not.
-func (b *pager) stands(n *piece, slot NodeID, top bool) *piece {
-	if n != nil {
-		n.top = top
-	} else if top {
-		b.vacated[slot] = true
+// below is how many of the changes, from the first, are below a stub.
+func below(stub *entry, changes []Change) (n int) {
+	for n < len(changes) && stub.covers(&changes[n].Path) {
+		n++
 	}
 	return n
 }
 
-// replace gives an old leaf another value, or none.
-func (b *pager) replace(old *piece, slot NodeID, value types.Hash) *piece {
-	switch {
-	case value == old.value:
-		return old
-	case value.IsZero():
-		return b.stands(nil, slot, old.top)
+// cut appends to out what of a row stays in the page above, at most MaxPage entries. Where those of both
+// sides of a node are too many, each side becomes a page, but for a small one.
+func (b *pager) cut(row, out []entry) []entry {
+	if len(row) <= MaxPage {
+		return append(out, row...)
 	}
-	old.value = value
-	old.rehash()
-	return old
+	at, start := split(row), len(out)
+	meet := row[at].meet
+	out = b.cut(row[:at+1], out)
+	middle := len(out)
+	out = b.cut(row[at+1:], out)
+	if len(out)-start <= MaxPage {
+		return out
+	}
+	right := b.bind(out[middle:], meet+1)
+	out = append(append(out[:start], b.bind(out[start:middle], meet+1)...), right...)
+	return out
 }
 
-// inside merges changes that all belong below the old inner node.
-func (b *pager) inside(old *piece, slot NodeID, changes []Change) (*piece, error) {
-	zeros, ones := part(changes, old.prefix.Len)
-	var kids [2]*piece
-	for side, changes := range [2][]Change{zeros, ones} {
-		var err error
-		if kids[side], err = b.merge(old.kids[side], old.prefix.child(byte(side)), changes); err != nil {
-			return nil, err
-		}
+// bind makes entries a page, if they are not few, and gives what stands in their place.
+func (b *pager) bind(entries []entry, bits uint16) []entry {
+	if len(entries) <= MaxPage/4 {
+		return entries
 	}
-	switch {
-	case kids[0] == nil && kids[1] == nil:
-		return b.stands(nil, slot, old.top), nil
-	case kids[0] == nil:
-		return b.passUp(kids[1], old.prefix.child(1), slot, old.top)
-	case kids[1] == nil:
-		return b.passUp(kids[0], old.prefix.child(0), slot, old.top)
-	case !kids[0].changed && !kids[1].changed:
-		return old, nil
-	}
-	old.kids = kids
-	old.rehash()
-	return old, nil
+	slot, last := beginning(entries[0].path, bits), entries[len(entries)-1]
+	stub := entry{path: slot.Bits, slot: slot.Len, value: b.write(slot, entries, nil), inner: last.inner, meet: last.meet}
+	entries[0] = stub
+	return entries[:1]
 }
 
-// passUp puts a node, from one slot, in the place of its parent, in another.
-func (b *pager) passUp(n *piece, from, slot NodeID, top bool) (*piece, error) {
-	if err := b.unfold(n, from); err != nil {
-		return nil, err
-	}
-	if n.top {
-		b.vacated[from] = true
-	}
-	n.changed = true
-	return b.stands(n, slot, top), nil
+func (b *pager) write(slot NodeID, entries []entry, was *Page) types.Hash {
+	p := newPage(entries)
+	b.writes = append(b.writes, PageWrite{slot, p, was})
+	return p.Hash()
 }
 
-// build is the subtree of new paths alone, nil of none. Changes that take out what is not there go unheeded;
-// nobody looks at these changes again, so they may be moved.
-func (b *pager) build(changes []Change) *piece {
-	return b.fresh(slices.DeleteFunc(changes, func(c Change) bool { return c.Value.IsZero() }))
-}
-
-func (b *pager) fresh(changes []Change) *piece {
-	switch len(changes) {
-	case 0:
-		return nil
-	case 1:
-		return b.made(NodeID{PathBits, changes[0].Path}, changes[0].Value, nil, nil)
+func (b *pager) vacate(slot NodeID, was *Page) {
+	if was != nil {
+		b.vacated[slot] = was
 	}
-	path := changes[0].Path
-	depth := common(path, changes[len(changes)-1].Path)
-	zeros, ones := part(changes, depth)
-	return b.made(beginning(path, depth), types.Hash{}, b.fresh(zeros), b.fresh(ones))
-}
-
-// settle parts a node and what is below it into pages, from the bottom up, and writes those that changed. It
-// gives how many nodes are left to the page of the node's parent. Where those of both children
-// are too many for one page, the children become tops of pages, but for a small one; and so does what was
-// the top above them become a part of the page above.
-func (b *pager) settle(n *piece, slot NodeID) int {
-	switch {
-	case n.far || n.top && !n.changed:
-		return 0
-	case !n.changed:
-		return int(n.src.nodes[n.at].size)
-	}
-	size := 1
-	if !n.leaf() {
-		var sizes [2]int
-		for side, k := range n.kids {
-			sizes[side] = b.settle(k, n.prefix.child(byte(side)))
-			size += sizes[side]
-		}
-		if size > MaxPage {
-			for side, k := range n.kids {
-				if sizes[side] > MaxPage/4 {
-					b.write(k, n.prefix.child(byte(side)))
-					size -= sizes[side]
-				}
-			}
-			if n.top && slot.Len > 0 {
-				n.top, b.vacated[slot] = false, true
-			}
-		}
-	}
-	if n.top {
-		b.write(n, slot)
-		return 0
-	}
-	return size
-}
-
-func (b *pager) write(n *piece, slot NodeID) {
-	n.top = true
-	b.nodes = b.nodes[:0]
-	b.add(n)
-	nodes := make([]pageNode, len(b.nodes))
-	copy(nodes, b.nodes)
-	b.writes = append(b.writes, PageWrite{slot, &Page{n.hash, nodes}})
-}
-
-// add copies a node and what is below it in its page.
-func (b *pager) add(n *piece) {
-	if !n.changed {
-		from := n.src.nodes[n.at:]
-		b.nodes = append(b.nodes, from[:from[0].size]...)
-		return
-	}
-	at := len(b.nodes)
-	b.nodes = append(b.nodes, pageNode{prefix: n.prefix.Bits, len: n.prefix.Len, kids: [2]types.Hash{n.value}})
-	if !n.leaf() {
-		for side, k := range n.kids {
-			b.nodes[at].kids[side] = k.hash
-			if far := k.far || k.top; far {
-				b.nodes[at].far[side] = true
-			} else {
-				b.add(k)
-			}
-		}
-	}
-	b.nodes[at].size = uint8(len(b.nodes) - at)
 }

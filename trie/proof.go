@@ -79,7 +79,7 @@ func (p *Proof) end(path Path, slot uint16) (types.Hash, error) {
 		return types.Hash{}, refuse(BadProof, "want a value or a node in its place")
 	}
 	o := p.Other.Prefix
-	if o.Len > PathBits || common(o.Bits, path) < slot {
+	if o.Len > PathBits || common(&o.Bits, &path) < slot {
 		return types.Hash{}, refuse(BadProof, "a node of prefix %s is not in the slot of %d bits of path %x", o, slot, path)
 	}
 	if o.covers(path) {

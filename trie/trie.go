@@ -98,7 +98,7 @@ type Path = [32]byte
 func bit(p Path, i uint16) byte { return p[i/8] >> (7 - i%8) & 1 }
 
 // common is how many bits two paths share from the start, 0 to 256.
-func common(a, b Path) uint16 {
+func common(a, b *Path) uint16 {
 	for i := 0; i < 32; i += 8 {
 		if d := binary.BigEndian.Uint64(a[i:]) ^ binary.BigEndian.Uint64(b[i:]); d != 0 {
 			return uint16(8*i + bits.LeadingZeros64(d))
@@ -125,7 +125,7 @@ func beginning(p Path, n uint16) NodeID {
 }
 
 // covers reports whether p begins with id.
-func (id NodeID) covers(p Path) bool { return common(id.Bits, p) >= id.Len }
+func (id NodeID) covers(p Path) bool { return common(&id.Bits, &p) >= id.Len }
 
 // child is id and one bit more.
 func (id NodeID) child(b byte) NodeID {
@@ -294,12 +294,7 @@ func walk(r Reader, root types.Hash, path Path) (way []Node, end *Node, err erro
 		return nil, nil, nil
 	}
 	if pages, ok := r.(PageReader); ok {
-		p, at, err := walkPages(pages, root, path, &way)
-		if err != nil {
-			return nil, nil, err
-		}
-		n := p.node(at)
-		return way, &n, nil
+		return walkPages(pages, root, path)
 	}
 	n, err := loadRoot(r, root)
 	for err == nil && !n.Leaf() && n.Prefix.covers(path) {
@@ -315,11 +310,7 @@ func walk(r Reader, root types.Hash, path Path) (way []Node, end *Node, err erro
 // Get is the value of a path, and whether it has one.
 func Get(r Reader, root types.Hash, path Path) (value types.Hash, present bool, err error) {
 	if pages, ok := r.(PageReader); ok && !root.IsZero() {
-		p, at, err := walkPages(pages, root, path, nil)
-		if err != nil || p.nodes[at].prefix != path || p.nodes[at].len != PathBits {
-			return types.Hash{}, false, err
-		}
-		return p.nodes[at].kids[0], true, nil
+		return getPages(pages, root, &path)
 	}
 	_, end, err := walk(r, root, path)
 	if err != nil || end == nil || end.Prefix != (NodeID{PathBits, path}) {

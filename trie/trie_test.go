@@ -300,7 +300,7 @@ func TestNodeIDKeys(t *testing.T) {
 			}
 			// In order from left to right: below a's left, a, below a's right.
 			want := bytes.Compare(a.Bits[:], b.Bits[:])
-			if c := common(a.Bits, b.Bits); c >= min(a.Len, b.Len) {
+			if c := common(&a.Bits, &b.Bits); c >= min(a.Len, b.Len) {
 				switch {
 				case a.Len == b.Len:
 					want = 0

@@ -25,8 +25,11 @@ type NodeWrite struct {
 type Result struct {
 	Root    types.Hash
 	Writes  []NodeWrite // children before parents, no slot twice
-	Pages   []PageWrite // in place of Writes if the Reader is a PageReader; no slot twice
-	Deletes []NodeID    // slots that hold no node (no page) any more, ascending; none is among Writes
+	Deletes []NodeID    // slots that hold no node any more, ascending; none is among Writes
+
+	// In place of Writes and Deletes if the Reader is a PageReader:
+	Pages   []PageWrite // no slot twice
+	Changes []Change    // what was applied, ascending by path
 }
 
 // Update applies a batch to a stored trie of this root. The changes may come in any order, and each path
@@ -105,7 +108,7 @@ func (b *batch) merge(old subtree, changes []Change) (subtree, error) {
 	}
 	p := old.node.Prefix
 	// Sorted, the first or the last strays furthest from p.
-	shared := min(common(p.Bits, changes[0].Path), common(p.Bits, changes[len(changes)-1].Path))
+	shared := min(common(&p.Bits, &changes[0].Path), common(&p.Bits, &changes[len(changes)-1].Path))
 	switch {
 	case shared < p.Len:
 		return b.beside(old, shared, changes)
@@ -187,7 +190,7 @@ func (b *batch) fresh(changes []Change) (subtree, error) {
 		return made(Node{Prefix: NodeID{PathBits, changes[0].Path}, Value: changes[0].Value}), nil
 	}
 	path := changes[0].Path
-	depth := common(path, changes[len(changes)-1].Path)
+	depth := common(&path, &changes[len(changes)-1].Path)
 	zeros, ones := part(changes, depth)
 	left, err := b.fresh(zeros)
 	if err != nil {
