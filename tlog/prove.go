@@ -149,16 +149,22 @@ func ConsistencyOf(leaves []types.Hash, old uint64) (Path, error) {
 	return consistency(inMemory(leaves), old, uint64(len(leaves)))
 }
 
-// inclusion is PATH(m, D[n]) of RFC 6962, section 2.1.1, gone through from the root down.
+// inclusion is PATH(m, D[n]) of RFC 6962, section 2.1.1.
 func inclusion(at subtree, size, index uint64) (Path, error) {
 	if err := checkIndex(size, index); err != nil {
 		return nil, err
 	}
+	return climbFrom(at, size, index, 1)
+}
+
+// climbFrom is the path from the subtree at first over width leaves, or as many as there are, gone through from the
+// root down.
+func climbFrom(at subtree, size, first, width uint64) (Path, error) {
 	var path Path
-	for lo, n := uint64(0), size; n > 1; {
+	for lo, n := uint64(0), size; n > width; {
 		k := split(n)
 		sibling, size := lo+k, n-k
-		if index-lo < k {
+		if first-lo < k {
 			n = k
 		} else {
 			sibling, size, lo, n = lo, k, lo+k, n-k

@@ -90,7 +90,7 @@ func (p *SubtreeProof) top(prefix NodeID, slot uint16, leaves []Change) (types.H
 	o := p.Other
 	switch {
 	case len(leaves) > 0 && o == nil:
-		return topOf(leaves), nil
+		return topOf(leaves, prefix.Len), nil
 	case len(leaves) > 0:
 		return types.Hash{}, refuse(BadProof, "leaves, and a node in their place")
 	case o == nil && slot == 0:
@@ -98,22 +98,26 @@ func (p *SubtreeProof) top(prefix NodeID, slot uint16, leaves []Change) (types.H
 	case o == nil:
 		return types.Hash{}, refuse(BadProof, "want leaves or a node in their place")
 	}
-	part := common(&o.Prefix.Bits, &prefix.Bits) // where the node and the prefix part
-	if o.Prefix.Len > PathBits || part < slot || part >= min(o.Prefix.Len, prefix.Len) {
+	shared := func(n uint16) bool { return beginning(o.Prefix.Bits, n) == beginning(prefix.Bits, n) }
+	if o.Prefix.Len > PathBits || !shared(slot) || shared(min(o.Prefix.Len, prefix.Len)) {
 		return types.Hash{}, refuse(BadProof, "a node of prefix %s does not rule out what is under %s", o.Prefix, prefix)
 	}
 	return o.Hash(), nil
 }
 
-// topOf is the hash of the top of the subtree of one or more leaves, which ascend by path.
-func topOf(leaves []Change) types.Hash {
+// topOf is the hash of the top of the subtree of one or more leaves, which ascend by path and share their first
+// so many bits.
+func topOf(leaves []Change, shared uint16) types.Hash {
 	first, last := &leaves[0], &leaves[len(leaves)-1]
-	n := Node{Prefix: NodeID{PathBits, first.Path}, Value: first.Value}
-	if len(leaves) > 1 {
-		n = Node{Prefix: beginning(first.Path, common(&first.Path, &last.Path))}
-		zeros, ones := part(leaves, n.Prefix.Len)
-		n.Left, n.Right = topOf(zeros), topOf(ones)
+	if len(leaves) == 1 {
+		n := Node{Prefix: NodeID{PathBits, first.Path}, Value: first.Value}
+		return n.Hash()
 	}
+	for bit(first.Path, shared) == bit(last.Path, shared) {
+		shared++
+	}
+	zeros, ones := part(leaves, shared)
+	n := Node{Prefix: beginning(first.Path, shared), Left: topOf(zeros, shared+1), Right: topOf(ones, shared+1)}
 	return n.Hash()
 }
 
