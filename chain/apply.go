@@ -105,6 +105,7 @@ func (c *Chain) applyAll(ds []decidedBlock) error {
 		return err
 	}
 	c.pins.push(snap, last, state.Time)
+	c.tidyOffers()
 	for _, cp := range checkpoints {
 		if err := c.sign(cp); err != nil {
 			return err

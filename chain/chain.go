@@ -82,6 +82,7 @@ type Chain struct {
 	votes   votes   // for checkpoints, and certificates
 	pins    pins    // states that proofs are made of
 	feed    feed    // who watches
+	offers  offers  // states held for peers that join
 
 	// Owned by the loop.
 	core      *consensus.Core
@@ -166,6 +167,7 @@ func (c *Chain) Close() error {
 	c.stop.Do(func() { close(c.quit) })
 	c.done.Wait()
 	c.feed.close()
+	c.closeOffers()
 	c.pins.close()
 	return c.Err()
 }

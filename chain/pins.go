@@ -82,6 +82,32 @@ func (p *pins) certified() *pin {
 	return p.proving
 }
 
+// of is the state of a height, nil if it is held no more. Drop it after use.
+func (p *pins) of(height uint64) *pin {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	if p.proving != nil && p.proving.height == height {
+		p.proving.refs++
+		return p.proving
+	}
+	i := slices.IndexFunc(p.ring, func(x *pin) bool { return x.height == height })
+	if i < 0 {
+		return nil
+	}
+	p.ring[i].refs++
+	return p.ring[i]
+}
+
+// keep takes one more reference to a pin.
+func (p *pins) keep(x *pin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x.refs++
+}
+
 // drop gives a pin back.
 func (p *pins) drop(x *pin) {
 	p.mu.Lock()

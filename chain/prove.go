@@ -322,13 +322,18 @@ func (c *Chain) ConsistencyProof(from uint64) (Proof, error) {
 		if err != nil || old == nil || from >= p.height {
 			return nil, errors.Join(refuse(NotFound, "", "no checkpoint of height %d below %d", from, p.height), err)
 		}
-		out := &proof.Consistency{Old: old.ID(), New: p.id}
-		if out.Path, err = p.Past(old.Checkpoint, p.at.Checkpoint); err != nil {
-			return nil, err
-		}
-		out.History, err = tlog.ProveConsistency(p.snap.History(), old.HistorySize, p.at.Checkpoint.HistorySize)
-		return out, err
+		return p.consistency(old.Checkpoint)
 	})
+}
+
+// consistency proves that the certified checkpoint includes an older one.
+func (p *prover) consistency(old *types.Checkpoint) (out *proof.Consistency, err error) {
+	out = &proof.Consistency{Old: old.ID(), New: p.id}
+	if out.Path, err = p.Past(old, p.at.Checkpoint); err != nil {
+		return nil, err
+	}
+	out.History, err = tlog.ProveConsistency(p.snap.History(), old.HistorySize, p.at.Checkpoint.HistorySize)
+	return out, err
 }
 
 // Checkpoint is the certified checkpoint at a height, or the newest for Newest.

@@ -67,37 +67,17 @@ func (c *Chain) config() consensus.Config {
 // to height last.
 func (c *Chain) restore(want, last uint64) error {
 	view := c.cfg.Store.View()
-	applied, _ := view.Height()
-	if err := c.restoreRuns(); err != nil {
+	var err error
+	if c.runs, err = c.readRuns(view); err != nil {
+		return err
+	}
+	clear(c.open)
+	base, err := c.baseAt(view, c.runs, want, last)
+	if err != nil {
 		return err
 	}
 	signed := c.cfg.Store.Signed()
-	base := &consensus.Base{Own: consensus.Tip{Author: c.self, Height: signed.Height, ID: signed.Block}}
-	if applied > consensus.Window {
-		base.Floor = applied - consensus.Window
-	}
-	if want > 0 && want < base.Floor {
-		base.Floor = want
-	}
-	for base.Floor > 0 {
-		anchor, _, err := view.Decided(base.Floor)
-		if err != nil {
-			return err
-		}
-		if !anchor.IsZero() {
-			break
-		}
-		base.Floor--
-	}
-	if err := c.restoreBlocks(base, last); err != nil {
-		return err
-	}
-	if err := c.restoreDecisions(base, view); err != nil {
-		return err
-	}
-	if err := c.restoreShares(base); err != nil {
-		return err
-	}
+	base.Own = consensus.Tip{Author: c.self, Height: signed.Height, ID: signed.Block}
 	core, err := consensus.Restore(c.config(), base)
 	if err != nil {
 		return err
@@ -113,34 +93,61 @@ func (c *Chain) restore(want, last uint64) error {
 	return nil
 }
 
+// baseAt is what consensus can be restored from, by what a view of the state and the log hold, as
+// restore wants it. The own line is not in it.
+func (c *Chain) baseAt(view *store.View, runs []consensus.Run, want, last uint64) (*consensus.Base, error) {
+	applied, _ := view.Height()
+	base := new(consensus.Base)
+	if applied > consensus.Window {
+		base.Floor = applied - consensus.Window
+	}
+	if want > 0 && want < base.Floor {
+		base.Floor = want
+	}
+	for base.Floor > 0 {
+		anchor, _, err := view.Decided(base.Floor)
+		if err != nil {
+			return nil, err
+		}
+		if !anchor.IsZero() {
+			break
+		}
+		base.Floor--
+	}
+	if err := c.baseBlocks(base, last); err != nil {
+		return nil, err
+	}
+	if err := baseDecisions(base, view, runs); err != nil {
+		return nil, err
+	}
+	return base, c.baseShares(base, view, runs)
+}
+
 // runAt is the run that decided a height: the last to start at or below it.
-func (c *Chain) runAt(h uint64) consensus.Run {
-	for i := len(c.runs) - 1; i > 0; i-- {
-		if c.runs[i].Start <= h {
-			return c.runs[i]
+func runAt(runs []consensus.Run, h uint64) consensus.Run {
+	for i := len(runs) - 1; i > 0; i-- {
+		if runs[i].Start <= h {
+			return runs[i]
 		}
 	}
-	return c.runs[0]
+	return runs[0]
 }
 
-// restoreRuns reads the runs that were kept, as far as they are decided in the applied state.
-func (c *Chain) restoreRuns() error {
-	data, err := c.cfg.Store.View().Base()
+// readRuns reads the runs that were kept, as far as they are decided in the applied state.
+func (c *Chain) readRuns(view *store.View) ([]consensus.Run, error) {
+	data, err := view.Base()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if data == nil {
-		first := consensus.FirstRun(c.id)
-		c.runs = []consensus.Run{first}
-		return nil
+		return []consensus.Run{consensus.FirstRun(c.id)}, nil
 	}
-	c.runs, err = decodeRuns(data)
-	return err
+	return decodeRuns(data)
 }
 
-func (c *Chain) restoreShares(base *consensus.Base) error {
+func (c *Chain) baseShares(base *consensus.Base, view *store.View, runs []consensus.Run) error {
 	if base.Floor == 0 {
-		for s, err := range c.cfg.Store.View().ShareSnapshots(1) {
+		for s, err := range view.ShareSnapshots(1) {
 			if err != nil {
 				return err
 			}
@@ -148,9 +155,9 @@ func (c *Chain) restoreShares(base *consensus.Base) error {
 		}
 		return nil
 	}
-	oldest := c.runAt(base.Decisions[0].Height)
+	oldest := runAt(runs, base.Decisions[0].Height)
 	seen := make(map[uint64]bool)
-	for _, r := range c.runs {
+	for _, r := range runs {
 		if r.Number < oldest.Number {
 			continue
 		}
@@ -166,7 +173,7 @@ func (c *Chain) restoreShares(base *consensus.Base) error {
 		base.Snapshots = append(base.Snapshots, s)
 	}
 	// A snapshot may be taken, and its first run not be known yet.
-	for s, err := range c.cfg.Store.View().ShareSnapshots(oldest.Snapshot + 1) {
+	for s, err := range view.ShareSnapshots(oldest.Snapshot + 1) {
 		if err != nil {
 			return err
 		}
@@ -177,9 +184,9 @@ func (c *Chain) restoreShares(base *consensus.Base) error {
 	return nil
 }
 
-// restoreDecisions reads what was decided and applied, from the first height on that the past
+// baseDecisions reads what was decided and applied, from the first height on that the past
 // of the floor's anchor does not decide.
-func (c *Chain) restoreDecisions(base *consensus.Base, view *store.View) error {
+func baseDecisions(base *consensus.Base, view *store.View, runs []consensus.Run) error {
 	first := uint64(1)
 	if base.Floor > 0 {
 		anchor, _, err := view.Decided(base.Floor)
@@ -198,14 +205,13 @@ func (c *Chain) restoreDecisions(base *consensus.Base, view *store.View) error {
 		if err != nil || !ok {
 			return errors.Join(fmt.Errorf("the decision of height %d is missing", h), err)
 		}
-		base.Decisions = append(base.Decisions, consensus.Decision{Height: h, Anchor: anchor, Run: c.runAt(h).Number})
+		base.Decisions = append(base.Decisions, consensus.Decision{Height: h, Anchor: anchor, Run: runAt(runs, h).Number})
 	}
 	return nil
 }
 
-// restoreBlocks reads the stored blocks from the floor up to height last.
-func (c *Chain) restoreBlocks(base *consensus.Base, last uint64) error {
-	clear(c.open)
+// baseBlocks reads the stored blocks from the floor up to height last.
+func (c *Chain) baseBlocks(base *consensus.Base, last uint64) error {
 	for b, err := range c.cfg.Store.Blocks(base.Floor, last) {
 		if err != nil {
 			return err
@@ -307,7 +313,7 @@ func (c *Chain) recount(view *store.View, certified uint64) error {
 		if err != nil {
 			return err
 		}
-		newest = &made{cp.Checkpoint, c.runAt(cp.Height).Snapshot, true}
+		newest = &made{cp.Checkpoint, runAt(c.runs, cp.Height).Snapshot, true}
 		snap, err := c.shares(newest.snapshot)
 		if err != nil {
 			return err
