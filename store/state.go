@@ -24,7 +24,7 @@ import (
 //	'x' transaction id         number of its latest event
 //	'o' position               an output
 //	'k' lock, number           an event of a lock, numbered from 0 for each lock (keyEntry)
-//	'f' lock                   frontier of the log of its events
+//	'f' path in the keys tree  a lock, and the frontier of the log of its events
 //	'q' peer                   a peer
 //	'n' name                   who holds it
 //	'g' name                   frontier of its story
@@ -35,6 +35,10 @@ import (
 //	'F' level, index           page of the outputs tree
 //	'H' level, index           node of the history
 //	'K' 'N' 'P' slot           page of the keys, names and peers trees
+//	'i' path in the names tree its name
+//	'j' path in the peers tree its peer
+//	'z'                        the height of the checkpoint that the state was imported at, if it was (import.go)
+//	'I' and more               where an import stands (import.go)
 //	'L' number                 what a commit changed in the trees, as long as their pages may be older (behind.go)
 const (
 	stateHead       = 'm'
@@ -57,6 +61,10 @@ const (
 	stateKeys       = 'K'
 	stateNames      = 'N'
 	statePeers      = 'P'
+	stateNamePath   = 'i'
+	statePeerPath   = 'j'
+	stateFloor      = 'z'
+	stateImport     = 'I'
 	stateRecord     = 'L'
 )
 
@@ -249,11 +257,23 @@ func (b *Batch) addKeys(c *ledger.Changes, w *ledger.Writes) error {
 		}
 	}
 	for i := range w.KeyLogs {
-		if err := b.set(key(stateKeyLog, w.KeyLogs[i].Lock[:]), w.KeyLogs[i].Frontier.Encode()); err != nil {
+		if err := b.setKeyLog(&w.KeyLogs[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// setKeyLog keeps a lock's log under its path, so that what is under a prefix of the keys tree stands together.
+func (b *Batch) setKeyLog(l *ledger.KeyLog) error {
+	path := types.KeyPath(l.Lock)
+	return b.set(key(stateKeyLog, path[:]), append(l.Lock[:], l.Frontier.Encode()...))
+}
+
+func decodeKeyLog(data []byte) (*ledger.KeyLog, error) {
+	d := types.NewDecoder("key log", data)
+	l := &ledger.KeyLog{Lock: d.Key("lock"), Frontier: tlog.ReadFrontier(d)}
+	return l, d.Finish()
 }
 
 func (b *Batch) addRecords(c *ledger.Changes, w *ledger.Writes) (err error) {
@@ -261,8 +281,7 @@ func (b *Batch) addRecords(c *ledger.Changes, w *ledger.Writes) (err error) {
 	for i := range w.Stories {
 		name := w.Stories[i].State.Name
 		next[name] = w.Stories[i].Frontier.Size()
-		err = errors.Join(err, b.set(key(stateName, []byte(name)), w.Stories[i].State.Encode()),
-			b.set(key(stateStory, []byte(name)), w.Stories[i].Frontier.Encode()))
+		err = errors.Join(err, b.setName(&w.Stories[i]))
 	}
 	for i := range c.Names {
 		next[c.Names[i].Record.Name]--
@@ -273,12 +292,23 @@ func (b *Batch) addRecords(c *ledger.Changes, w *ledger.Writes) (err error) {
 		next[name]++
 	}
 	for i := range c.Peers {
-		err = errors.Join(err, b.set(key(statePeer, c.Peers[i].Peer[:]), c.Peers[i].Encode()))
+		err = errors.Join(err, b.setPeer(&c.Peers[i]))
 	}
 	if c.Snapshot != nil {
 		err = errors.Join(err, b.set(key(stateSnapshot, u64(c.Snapshot.Height)), c.Snapshot.Encode()))
 	}
 	return err
+}
+
+func (b *Batch) setName(s *ledger.Story) error {
+	name, path := []byte(s.State.Name), types.NamePath(s.State.Name)
+	return errors.Join(b.set(key(stateName, name), s.State.Encode()), b.set(key(stateStory, name), s.Frontier.Encode()),
+		b.set(key(stateNamePath, path[:]), name))
+}
+
+func (b *Batch) setPeer(p *types.PeerState) error {
+	path := types.PeerPath(p.Peer)
+	return errors.Join(b.set(key(statePeer, p.Peer[:]), p.Encode()), b.set(key(statePeerPath, path[:]), p.Peer[:]))
 }
 
 // AddCheckpoint puts in a checkpoint of the state as it is in the batch, and goes on behind

@@ -275,22 +275,23 @@ func decodeFrontier(data []byte) (*tlog.Frontier, error) {
 	return &f, err
 }
 
-func (v *View) frontier(what string, key []byte) (tlog.Frontier, error) {
-	f, err := lookup(v, what, key, decodeFrontier)
-	if err != nil || f == nil {
-		return tlog.Frontier{}, err
-	}
-	return *f, nil
-}
-
 // KeyLog is the frontier of the log of a lock's events, empty if there are none.
 func (v *View) KeyLog(lock types.Key) (tlog.Frontier, error) {
-	return v.frontier("key log", key(stateKeyLog, lock[:]))
+	path := types.KeyPath(lock)
+	l, err := lookup(v, "key log", key(stateKeyLog, path[:]), decodeKeyLog)
+	if err != nil || l == nil {
+		return tlog.Frontier{}, err
+	}
+	return l.Frontier, nil
 }
 
 // Story is the frontier of the story of a name, empty if nobody holds it.
 func (v *View) Story(name string) (tlog.Frontier, error) {
-	return v.frontier("story", key(stateStory, []byte(name)))
+	f, err := lookup(v, "story", key(stateStory, []byte(name)), decodeFrontier)
+	if err != nil || f == nil {
+		return tlog.Frontier{}, err
+	}
+	return *f, nil
 }
 
 // Trees is what ledger.Commit, and proofs, read of the stored trees.
