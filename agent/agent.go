@@ -100,16 +100,7 @@ func (a *Agent) Handler() (path string, handler http.Handler) {
 	path, calls := charterv1connect.NewAgentHandler(service{a},
 		connect.WithReadMaxBytes(maxRequest), connect.WithInterceptors(calling{a}), connect.WithCodec(jsonCodec{}),
 		connect.WithCompressMinBytes(compressFrom))
-	errorWriter := connect.NewErrorWriter()
-	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.clients.requests(r.RemoteAddr, 1, time.Now()); err != nil {
-			err = a.wire(r.URL.Path, err)
-			a.meter.answered(r.URL.Path, connect.CodeOf(err).String())
-			_ = errorWriter.Write(w, r, err) // who is refused for coming too often may have gone
-			return
-		}
-		calls.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), controlKey{}, http.NewResponseController(w))))
-	})
+	return path, a.door(calls)
 }
 
 // Server is a server for a handler, perhaps a mux that has the agent's among others, in

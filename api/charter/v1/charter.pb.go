@@ -110,6 +110,431 @@ func (Tier) EnumDescriptor() ([]byte, []int) {
 	return file_charter_v1_charter_proto_rawDescGZIP(), []int{0}
 }
 
+type OfferRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Height of the checkpoint; not set: the newest that is certified.
+	Height        *uint64 `protobuf:"varint,1,opt,name=height,proto3,oneof" json:"height,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferRequest) Reset() {
+	*x = OfferRequest{}
+	mi := &file_charter_v1_charter_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferRequest) ProtoMessage() {}
+
+func (x *OfferRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferRequest.ProtoReflect.Descriptor instead.
+func (*OfferRequest) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *OfferRequest) GetHeight() uint64 {
+	if x != nil && x.Height != nil {
+		return *x.Height
+	}
+	return 0
+}
+
+type OfferResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A types.Checkpoint, encoded.
+	Checkpoint []byte `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// A consensus.Footing, encoded.
+	Footing []byte `protobuf:"bytes,2,opt,name=footing,proto3" json:"footing,omitempty"`
+	// The snapshots of shares that the runs need.
+	Shares        []*OfferedShares `protobuf:"bytes,3,rep,name=shares,proto3" json:"shares,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferResponse) Reset() {
+	*x = OfferResponse{}
+	mi := &file_charter_v1_charter_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferResponse) ProtoMessage() {}
+
+func (x *OfferResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferResponse.ProtoReflect.Descriptor instead.
+func (*OfferResponse) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OfferResponse) GetCheckpoint() []byte {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *OfferResponse) GetFooting() []byte {
+	if x != nil {
+		return x.Footing
+	}
+	return nil
+}
+
+func (x *OfferResponse) GetShares() []*OfferedShares {
+	if x != nil {
+		return x.Shares
+	}
+	return nil
+}
+
+// OfferedShares is a snapshot of shares and why it is genuine.
+type OfferedShares struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A types.Snapshot, encoded.
+	Snapshot []byte `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// The types.Checkpoint, encoded, that commits to it; empty: the checkpoint of the offer.
+	By []byte `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// A proof.Consistency, encoded, from that checkpoint to the one of the offer; empty likewise.
+	Proof         []byte `protobuf:"bytes,3,opt,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferedShares) Reset() {
+	*x = OfferedShares{}
+	mi := &file_charter_v1_charter_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferedShares) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferedShares) ProtoMessage() {}
+
+func (x *OfferedShares) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferedShares.ProtoReflect.Descriptor instead.
+func (*OfferedShares) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *OfferedShares) GetSnapshot() []byte {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *OfferedShares) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *OfferedShares) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type ChunkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Height of the checkpoint that was offered.
+	Height uint64 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
+	// A proof.ChunkRef, encoded.
+	Ref           []byte `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChunkRequest) Reset() {
+	*x = ChunkRequest{}
+	mi := &file_charter_v1_charter_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChunkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChunkRequest) ProtoMessage() {}
+
+func (x *ChunkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChunkRequest.ProtoReflect.Descriptor instead.
+func (*ChunkRequest) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ChunkRequest) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *ChunkRequest) GetRef() []byte {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+type ChunkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A proof.Chunk, encoded.
+	Chunk         []byte `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChunkResponse) Reset() {
+	*x = ChunkResponse{}
+	mi := &file_charter_v1_charter_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChunkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChunkResponse) ProtoMessage() {}
+
+func (x *ChunkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChunkResponse.ProtoReflect.Descriptor instead.
+func (*ChunkResponse) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ChunkResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+type BlocksRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lowest height that is wanted.
+	FromHeight    uint64 `protobuf:"varint,1,opt,name=from_height,json=fromHeight,proto3" json:"from_height,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlocksRequest) Reset() {
+	*x = BlocksRequest{}
+	mi := &file_charter_v1_charter_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlocksRequest) ProtoMessage() {}
+
+func (x *BlocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlocksRequest.ProtoReflect.Descriptor instead.
+func (*BlocksRequest) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BlocksRequest) GetFromHeight() uint64 {
+	if x != nil {
+		return x.FromHeight
+	}
+	return 0
+}
+
+type BlocksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In whole heights, ascending.
+	Blocks []*RawBlock `protobuf:"bytes,1,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	// The height to go on from; 0: these were the last.
+	Next          uint64 `protobuf:"varint,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlocksResponse) Reset() {
+	*x = BlocksResponse{}
+	mi := &file_charter_v1_charter_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlocksResponse) ProtoMessage() {}
+
+func (x *BlocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlocksResponse.ProtoReflect.Descriptor instead.
+func (*BlocksResponse) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BlocksResponse) GetBlocks() []*RawBlock {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+func (x *BlocksResponse) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+// RawBlock is a block as it travels.
+type RawBlock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A types.Block, encoded.
+	Header []byte `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// Its transactions, encoded as a payload; empty for none.
+	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RawBlock) Reset() {
+	*x = RawBlock{}
+	mi := &file_charter_v1_charter_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RawBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RawBlock) ProtoMessage() {}
+
+func (x *RawBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_charter_v1_charter_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RawBlock.ProtoReflect.Descriptor instead.
+func (*RawBlock) Descriptor() ([]byte, []int) {
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RawBlock) GetHeader() []byte {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *RawBlock) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
 // ErrorDetail comes with every error.
 type ErrorDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -139,7 +564,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_charter_v1_charter_proto_msgTypes[0]
+	mi := &file_charter_v1_charter_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -151,7 +576,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[0]
+	mi := &file_charter_v1_charter_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -164,7 +589,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{0}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ErrorDetail) GetKind() string {
@@ -201,7 +626,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[1]
+	mi := &file_charter_v1_charter_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -213,7 +638,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[1]
+	mi := &file_charter_v1_charter_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -226,7 +651,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{1}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubmitRequest) GetTransaction() []byte {
@@ -253,7 +678,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[2]
+	mi := &file_charter_v1_charter_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +690,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[2]
+	mi := &file_charter_v1_charter_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +703,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{2}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubmitResponse) GetId() string {
@@ -300,7 +725,7 @@ type SubmitAllRequest struct {
 
 func (x *SubmitAllRequest) Reset() {
 	*x = SubmitAllRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[3]
+	mi := &file_charter_v1_charter_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -312,7 +737,7 @@ func (x *SubmitAllRequest) String() string {
 func (*SubmitAllRequest) ProtoMessage() {}
 
 func (x *SubmitAllRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[3]
+	mi := &file_charter_v1_charter_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -325,7 +750,7 @@ func (x *SubmitAllRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitAllRequest.ProtoReflect.Descriptor instead.
 func (*SubmitAllRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{3}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SubmitAllRequest) GetTransactions() [][]byte {
@@ -352,7 +777,7 @@ type SubmitAllResponse struct {
 
 func (x *SubmitAllResponse) Reset() {
 	*x = SubmitAllResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[4]
+	mi := &file_charter_v1_charter_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +789,7 @@ func (x *SubmitAllResponse) String() string {
 func (*SubmitAllResponse) ProtoMessage() {}
 
 func (x *SubmitAllResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[4]
+	mi := &file_charter_v1_charter_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +802,7 @@ func (x *SubmitAllResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitAllResponse.ProtoReflect.Descriptor instead.
 func (*SubmitAllResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{4}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubmitAllResponse) GetResults() []*SubmitResult {
@@ -402,7 +827,7 @@ type SubmitResult struct {
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_charter_v1_charter_proto_msgTypes[5]
+	mi := &file_charter_v1_charter_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +839,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[5]
+	mi := &file_charter_v1_charter_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +852,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{5}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubmitResult) GetId() string {
@@ -469,7 +894,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[6]
+	mi := &file_charter_v1_charter_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +906,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[6]
+	mi := &file_charter_v1_charter_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +919,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{6}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchRequest) GetLocks() []string {
@@ -545,7 +970,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[7]
+	mi := &file_charter_v1_charter_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +982,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[7]
+	mi := &file_charter_v1_charter_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +995,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{7}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchResponse) GetWhat() isWatchResponse_What {
@@ -679,7 +1104,7 @@ type TransactionTier struct {
 
 func (x *TransactionTier) Reset() {
 	*x = TransactionTier{}
-	mi := &file_charter_v1_charter_proto_msgTypes[8]
+	mi := &file_charter_v1_charter_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +1116,7 @@ func (x *TransactionTier) String() string {
 func (*TransactionTier) ProtoMessage() {}
 
 func (x *TransactionTier) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[8]
+	mi := &file_charter_v1_charter_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +1129,7 @@ func (x *TransactionTier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransactionTier.ProtoReflect.Descriptor instead.
 func (*TransactionTier) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{8}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TransactionTier) GetId() string {
@@ -767,7 +1192,7 @@ type KeyEvent struct {
 
 func (x *KeyEvent) Reset() {
 	*x = KeyEvent{}
-	mi := &file_charter_v1_charter_proto_msgTypes[9]
+	mi := &file_charter_v1_charter_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +1204,7 @@ func (x *KeyEvent) String() string {
 func (*KeyEvent) ProtoMessage() {}
 
 func (x *KeyEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[9]
+	mi := &file_charter_v1_charter_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +1217,7 @@ func (x *KeyEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyEvent.ProtoReflect.Descriptor instead.
 func (*KeyEvent) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{9}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *KeyEvent) GetEvent() []byte {
@@ -862,7 +1287,7 @@ type KeyEvents struct {
 
 func (x *KeyEvents) Reset() {
 	*x = KeyEvents{}
-	mi := &file_charter_v1_charter_proto_msgTypes[10]
+	mi := &file_charter_v1_charter_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1299,7 @@ func (x *KeyEvents) String() string {
 func (*KeyEvents) ProtoMessage() {}
 
 func (x *KeyEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[10]
+	mi := &file_charter_v1_charter_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1312,7 @@ func (x *KeyEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyEvents.ProtoReflect.Descriptor instead.
 func (*KeyEvents) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{10}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *KeyEvents) GetEvents() [][]byte {
@@ -915,7 +1340,7 @@ type Final struct {
 
 func (x *Final) Reset() {
 	*x = Final{}
-	mi := &file_charter_v1_charter_proto_msgTypes[11]
+	mi := &file_charter_v1_charter_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1352,7 @@ func (x *Final) String() string {
 func (*Final) ProtoMessage() {}
 
 func (x *Final) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[11]
+	mi := &file_charter_v1_charter_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1365,7 @@ func (x *Final) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Final.ProtoReflect.Descriptor instead.
 func (*Final) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{11}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Final) GetId() string {
@@ -990,7 +1415,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_charter_v1_charter_proto_msgTypes[12]
+	mi := &file_charter_v1_charter_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1427,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[12]
+	mi := &file_charter_v1_charter_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1440,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{12}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Heartbeat) GetHeight() uint64 {
@@ -1063,7 +1488,7 @@ type ProofRequest struct {
 
 func (x *ProofRequest) Reset() {
 	*x = ProofRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[13]
+	mi := &file_charter_v1_charter_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1500,7 @@ func (x *ProofRequest) String() string {
 func (*ProofRequest) ProtoMessage() {}
 
 func (x *ProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[13]
+	mi := &file_charter_v1_charter_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1513,7 @@ func (x *ProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofRequest.ProtoReflect.Descriptor instead.
 func (*ProofRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{13}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ProofRequest) GetWhat() isProofRequest_What {
@@ -1211,7 +1636,7 @@ type KeyHistory struct {
 
 func (x *KeyHistory) Reset() {
 	*x = KeyHistory{}
-	mi := &file_charter_v1_charter_proto_msgTypes[14]
+	mi := &file_charter_v1_charter_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1648,7 @@ func (x *KeyHistory) String() string {
 func (*KeyHistory) ProtoMessage() {}
 
 func (x *KeyHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[14]
+	mi := &file_charter_v1_charter_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1661,7 @@ func (x *KeyHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyHistory.ProtoReflect.Descriptor instead.
 func (*KeyHistory) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{14}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *KeyHistory) GetLock() string {
@@ -1270,7 +1695,7 @@ type ProofResponse struct {
 
 func (x *ProofResponse) Reset() {
 	*x = ProofResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[15]
+	mi := &file_charter_v1_charter_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1707,7 @@ func (x *ProofResponse) String() string {
 func (*ProofResponse) ProtoMessage() {}
 
 func (x *ProofResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[15]
+	mi := &file_charter_v1_charter_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1720,7 @@ func (x *ProofResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofResponse.ProtoReflect.Descriptor instead.
 func (*ProofResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{15}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProofResponse) GetProof() []byte {
@@ -1336,7 +1761,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[16]
+	mi := &file_charter_v1_charter_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1773,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[16]
+	mi := &file_charter_v1_charter_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1786,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{16}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CheckpointRequest) GetHeight() uint64 {
@@ -1421,7 +1846,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[17]
+	mi := &file_charter_v1_charter_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1858,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[17]
+	mi := &file_charter_v1_charter_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1871,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{17}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CheckpointResponse) GetCheckpoint() []byte {
@@ -1606,7 +2031,7 @@ type AdvanceRequest struct {
 
 func (x *AdvanceRequest) Reset() {
 	*x = AdvanceRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[18]
+	mi := &file_charter_v1_charter_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +2043,7 @@ func (x *AdvanceRequest) String() string {
 func (*AdvanceRequest) ProtoMessage() {}
 
 func (x *AdvanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[18]
+	mi := &file_charter_v1_charter_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +2056,7 @@ func (x *AdvanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceRequest.ProtoReflect.Descriptor instead.
 func (*AdvanceRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{18}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AdvanceRequest) GetFromHeight() uint64 {
@@ -1654,7 +2079,7 @@ type AdvanceResponse struct {
 
 func (x *AdvanceResponse) Reset() {
 	*x = AdvanceResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[19]
+	mi := &file_charter_v1_charter_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +2091,7 @@ func (x *AdvanceResponse) String() string {
 func (*AdvanceResponse) ProtoMessage() {}
 
 func (x *AdvanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[19]
+	mi := &file_charter_v1_charter_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +2104,7 @@ func (x *AdvanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceResponse.ProtoReflect.Descriptor instead.
 func (*AdvanceResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{19}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AdvanceResponse) GetSteps() [][]byte {
@@ -1704,7 +2129,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[20]
+	mi := &file_charter_v1_charter_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +2141,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[20]
+	mi := &file_charter_v1_charter_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +2154,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{20}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{28}
 }
 
 type StatusResponse struct {
@@ -1776,7 +2201,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[21]
+	mi := &file_charter_v1_charter_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +2213,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[21]
+	mi := &file_charter_v1_charter_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +2226,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{21}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StatusResponse) GetChain() string {
@@ -1952,7 +2377,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_charter_v1_charter_proto_msgTypes[22]
+	mi := &file_charter_v1_charter_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2389,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[22]
+	mi := &file_charter_v1_charter_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2402,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{22}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PeerStatus) GetKey() string {
@@ -2046,7 +2471,7 @@ type TierTime struct {
 
 func (x *TierTime) Reset() {
 	*x = TierTime{}
-	mi := &file_charter_v1_charter_proto_msgTypes[23]
+	mi := &file_charter_v1_charter_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2483,7 @@ func (x *TierTime) String() string {
 func (*TierTime) ProtoMessage() {}
 
 func (x *TierTime) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[23]
+	mi := &file_charter_v1_charter_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2496,7 @@ func (x *TierTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TierTime.ProtoReflect.Descriptor instead.
 func (*TierTime) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{23}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TierTime) GetTier() Tier {
@@ -2110,7 +2535,7 @@ type GenesisRequest struct {
 
 func (x *GenesisRequest) Reset() {
 	*x = GenesisRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[24]
+	mi := &file_charter_v1_charter_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2547,7 @@ func (x *GenesisRequest) String() string {
 func (*GenesisRequest) ProtoMessage() {}
 
 func (x *GenesisRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[24]
+	mi := &file_charter_v1_charter_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2560,7 @@ func (x *GenesisRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenesisRequest.ProtoReflect.Descriptor instead.
 func (*GenesisRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{24}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{32}
 }
 
 type GenesisResponse struct {
@@ -2150,7 +2575,7 @@ type GenesisResponse struct {
 
 func (x *GenesisResponse) Reset() {
 	*x = GenesisResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[25]
+	mi := &file_charter_v1_charter_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2587,7 @@ func (x *GenesisResponse) String() string {
 func (*GenesisResponse) ProtoMessage() {}
 
 func (x *GenesisResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[25]
+	mi := &file_charter_v1_charter_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2600,7 @@ func (x *GenesisResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenesisResponse.ProtoReflect.Descriptor instead.
 func (*GenesisResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{25}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GenesisResponse) GetGenesis() []byte {
@@ -2200,7 +2625,7 @@ type DirectoryRequest struct {
 
 func (x *DirectoryRequest) Reset() {
 	*x = DirectoryRequest{}
-	mi := &file_charter_v1_charter_proto_msgTypes[26]
+	mi := &file_charter_v1_charter_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2637,7 @@ func (x *DirectoryRequest) String() string {
 func (*DirectoryRequest) ProtoMessage() {}
 
 func (x *DirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[26]
+	mi := &file_charter_v1_charter_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2650,7 @@ func (x *DirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryRequest.ProtoReflect.Descriptor instead.
 func (*DirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{26}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{34}
 }
 
 type DirectoryResponse struct {
@@ -2238,7 +2663,7 @@ type DirectoryResponse struct {
 
 func (x *DirectoryResponse) Reset() {
 	*x = DirectoryResponse{}
-	mi := &file_charter_v1_charter_proto_msgTypes[27]
+	mi := &file_charter_v1_charter_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2675,7 @@ func (x *DirectoryResponse) String() string {
 func (*DirectoryResponse) ProtoMessage() {}
 
 func (x *DirectoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[27]
+	mi := &file_charter_v1_charter_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2688,7 @@ func (x *DirectoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryResponse.ProtoReflect.Descriptor instead.
 func (*DirectoryResponse) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{27}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DirectoryResponse) GetPeers() []*DirectoryEntry {
@@ -2287,7 +2712,7 @@ type DirectoryEntry struct {
 
 func (x *DirectoryEntry) Reset() {
 	*x = DirectoryEntry{}
-	mi := &file_charter_v1_charter_proto_msgTypes[28]
+	mi := &file_charter_v1_charter_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2724,7 @@ func (x *DirectoryEntry) String() string {
 func (*DirectoryEntry) ProtoMessage() {}
 
 func (x *DirectoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_charter_v1_charter_proto_msgTypes[28]
+	mi := &file_charter_v1_charter_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2737,7 @@ func (x *DirectoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryEntry.ProtoReflect.Descriptor instead.
 func (*DirectoryEntry) Descriptor() ([]byte, []int) {
-	return file_charter_v1_charter_proto_rawDescGZIP(), []int{28}
+	return file_charter_v1_charter_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DirectoryEntry) GetName() string {
@@ -2341,7 +2766,34 @@ var File_charter_v1_charter_proto protoreflect.FileDescriptor
 const file_charter_v1_charter_proto_rawDesc = "" +
 	"\n" +
 	"\x18charter/v1/charter.proto\x12\n" +
-	"charter.v1\"_\n" +
+	"charter.v1\"6\n" +
+	"\fOfferRequest\x12\x1b\n" +
+	"\x06height\x18\x01 \x01(\x04H\x00R\x06height\x88\x01\x01B\t\n" +
+	"\a_height\"|\n" +
+	"\rOfferResponse\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\fR\n" +
+	"checkpoint\x12\x18\n" +
+	"\afooting\x18\x02 \x01(\fR\afooting\x121\n" +
+	"\x06shares\x18\x03 \x03(\v2\x19.charter.v1.OfferedSharesR\x06shares\"Q\n" +
+	"\rOfferedShares\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\fR\x02by\x12\x14\n" +
+	"\x05proof\x18\x03 \x01(\fR\x05proof\"8\n" +
+	"\fChunkRequest\x12\x16\n" +
+	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x10\n" +
+	"\x03ref\x18\x02 \x01(\fR\x03ref\"%\n" +
+	"\rChunkResponse\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"0\n" +
+	"\rBlocksRequest\x12\x1f\n" +
+	"\vfrom_height\x18\x01 \x01(\x04R\n" +
+	"fromHeight\"R\n" +
+	"\x0eBlocksResponse\x12,\n" +
+	"\x06blocks\x18\x01 \x03(\v2\x14.charter.v1.RawBlockR\x06blocks\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\x04R\x04next\"<\n" +
+	"\bRawBlock\x12\x16\n" +
+	"\x06header\x18\x01 \x01(\fR\x06header\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"_\n" +
 	"\vErrorDetail\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12$\n" +
@@ -2524,7 +2976,11 @@ const file_charter_v1_charter_proto_rawDesc = "" +
 	"\aAdvance\x12\x1a.charter.v1.AdvanceRequest\x1a\x1b.charter.v1.AdvanceResponse\"\x03\x90\x02\x01\x12D\n" +
 	"\x06Status\x12\x19.charter.v1.StatusRequest\x1a\x1a.charter.v1.StatusResponse\"\x03\x90\x02\x01\x12G\n" +
 	"\aGenesis\x12\x1a.charter.v1.GenesisRequest\x1a\x1b.charter.v1.GenesisResponse\"\x03\x90\x02\x01\x12M\n" +
-	"\tDirectory\x12\x1c.charter.v1.DirectoryRequest\x1a\x1d.charter.v1.DirectoryResponse\"\x03\x90\x02\x01B\"Z charter/api/charter/v1;charterv1b\x06proto3"
+	"\tDirectory\x12\x1c.charter.v1.DirectoryRequest\x1a\x1d.charter.v1.DirectoryResponse\"\x03\x90\x02\x012\xd2\x01\n" +
+	"\x04Join\x12A\n" +
+	"\x05Offer\x12\x18.charter.v1.OfferRequest\x1a\x19.charter.v1.OfferResponse\"\x03\x90\x02\x01\x12A\n" +
+	"\x05Chunk\x12\x18.charter.v1.ChunkRequest\x1a\x19.charter.v1.ChunkResponse\"\x03\x90\x02\x01\x12D\n" +
+	"\x06Blocks\x12\x19.charter.v1.BlocksRequest\x1a\x1a.charter.v1.BlocksResponse\"\x03\x90\x02\x01B\"Z charter/api/charter/v1;charterv1b\x06proto3"
 
 var (
 	file_charter_v1_charter_proto_rawDescOnce sync.Once
@@ -2539,76 +2995,92 @@ func file_charter_v1_charter_proto_rawDescGZIP() []byte {
 }
 
 var file_charter_v1_charter_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_charter_v1_charter_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_charter_v1_charter_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_charter_v1_charter_proto_goTypes = []any{
 	(Tier)(0),                  // 0: charter.v1.Tier
-	(*ErrorDetail)(nil),        // 1: charter.v1.ErrorDetail
-	(*SubmitRequest)(nil),      // 2: charter.v1.SubmitRequest
-	(*SubmitResponse)(nil),     // 3: charter.v1.SubmitResponse
-	(*SubmitAllRequest)(nil),   // 4: charter.v1.SubmitAllRequest
-	(*SubmitAllResponse)(nil),  // 5: charter.v1.SubmitAllResponse
-	(*SubmitResult)(nil),       // 6: charter.v1.SubmitResult
-	(*WatchRequest)(nil),       // 7: charter.v1.WatchRequest
-	(*WatchResponse)(nil),      // 8: charter.v1.WatchResponse
-	(*TransactionTier)(nil),    // 9: charter.v1.TransactionTier
-	(*KeyEvent)(nil),           // 10: charter.v1.KeyEvent
-	(*KeyEvents)(nil),          // 11: charter.v1.KeyEvents
-	(*Final)(nil),              // 12: charter.v1.Final
-	(*Heartbeat)(nil),          // 13: charter.v1.Heartbeat
-	(*ProofRequest)(nil),       // 14: charter.v1.ProofRequest
-	(*KeyHistory)(nil),         // 15: charter.v1.KeyHistory
-	(*ProofResponse)(nil),      // 16: charter.v1.ProofResponse
-	(*CheckpointRequest)(nil),  // 17: charter.v1.CheckpointRequest
-	(*CheckpointResponse)(nil), // 18: charter.v1.CheckpointResponse
-	(*AdvanceRequest)(nil),     // 19: charter.v1.AdvanceRequest
-	(*AdvanceResponse)(nil),    // 20: charter.v1.AdvanceResponse
-	(*StatusRequest)(nil),      // 21: charter.v1.StatusRequest
-	(*StatusResponse)(nil),     // 22: charter.v1.StatusResponse
-	(*PeerStatus)(nil),         // 23: charter.v1.PeerStatus
-	(*TierTime)(nil),           // 24: charter.v1.TierTime
-	(*GenesisRequest)(nil),     // 25: charter.v1.GenesisRequest
-	(*GenesisResponse)(nil),    // 26: charter.v1.GenesisResponse
-	(*DirectoryRequest)(nil),   // 27: charter.v1.DirectoryRequest
-	(*DirectoryResponse)(nil),  // 28: charter.v1.DirectoryResponse
-	(*DirectoryEntry)(nil),     // 29: charter.v1.DirectoryEntry
+	(*OfferRequest)(nil),       // 1: charter.v1.OfferRequest
+	(*OfferResponse)(nil),      // 2: charter.v1.OfferResponse
+	(*OfferedShares)(nil),      // 3: charter.v1.OfferedShares
+	(*ChunkRequest)(nil),       // 4: charter.v1.ChunkRequest
+	(*ChunkResponse)(nil),      // 5: charter.v1.ChunkResponse
+	(*BlocksRequest)(nil),      // 6: charter.v1.BlocksRequest
+	(*BlocksResponse)(nil),     // 7: charter.v1.BlocksResponse
+	(*RawBlock)(nil),           // 8: charter.v1.RawBlock
+	(*ErrorDetail)(nil),        // 9: charter.v1.ErrorDetail
+	(*SubmitRequest)(nil),      // 10: charter.v1.SubmitRequest
+	(*SubmitResponse)(nil),     // 11: charter.v1.SubmitResponse
+	(*SubmitAllRequest)(nil),   // 12: charter.v1.SubmitAllRequest
+	(*SubmitAllResponse)(nil),  // 13: charter.v1.SubmitAllResponse
+	(*SubmitResult)(nil),       // 14: charter.v1.SubmitResult
+	(*WatchRequest)(nil),       // 15: charter.v1.WatchRequest
+	(*WatchResponse)(nil),      // 16: charter.v1.WatchResponse
+	(*TransactionTier)(nil),    // 17: charter.v1.TransactionTier
+	(*KeyEvent)(nil),           // 18: charter.v1.KeyEvent
+	(*KeyEvents)(nil),          // 19: charter.v1.KeyEvents
+	(*Final)(nil),              // 20: charter.v1.Final
+	(*Heartbeat)(nil),          // 21: charter.v1.Heartbeat
+	(*ProofRequest)(nil),       // 22: charter.v1.ProofRequest
+	(*KeyHistory)(nil),         // 23: charter.v1.KeyHistory
+	(*ProofResponse)(nil),      // 24: charter.v1.ProofResponse
+	(*CheckpointRequest)(nil),  // 25: charter.v1.CheckpointRequest
+	(*CheckpointResponse)(nil), // 26: charter.v1.CheckpointResponse
+	(*AdvanceRequest)(nil),     // 27: charter.v1.AdvanceRequest
+	(*AdvanceResponse)(nil),    // 28: charter.v1.AdvanceResponse
+	(*StatusRequest)(nil),      // 29: charter.v1.StatusRequest
+	(*StatusResponse)(nil),     // 30: charter.v1.StatusResponse
+	(*PeerStatus)(nil),         // 31: charter.v1.PeerStatus
+	(*TierTime)(nil),           // 32: charter.v1.TierTime
+	(*GenesisRequest)(nil),     // 33: charter.v1.GenesisRequest
+	(*GenesisResponse)(nil),    // 34: charter.v1.GenesisResponse
+	(*DirectoryRequest)(nil),   // 35: charter.v1.DirectoryRequest
+	(*DirectoryResponse)(nil),  // 36: charter.v1.DirectoryResponse
+	(*DirectoryEntry)(nil),     // 37: charter.v1.DirectoryEntry
 }
 var file_charter_v1_charter_proto_depIdxs = []int32{
-	6,  // 0: charter.v1.SubmitAllResponse.results:type_name -> charter.v1.SubmitResult
-	1,  // 1: charter.v1.SubmitResult.error:type_name -> charter.v1.ErrorDetail
-	9,  // 2: charter.v1.WatchResponse.tier:type_name -> charter.v1.TransactionTier
-	10, // 3: charter.v1.WatchResponse.key:type_name -> charter.v1.KeyEvent
-	12, // 4: charter.v1.WatchResponse.final:type_name -> charter.v1.Final
-	13, // 5: charter.v1.WatchResponse.heartbeat:type_name -> charter.v1.Heartbeat
-	11, // 6: charter.v1.WatchResponse.keys:type_name -> charter.v1.KeyEvents
-	0,  // 7: charter.v1.TransactionTier.tier:type_name -> charter.v1.Tier
-	15, // 8: charter.v1.ProofRequest.key:type_name -> charter.v1.KeyHistory
-	23, // 9: charter.v1.StatusResponse.peers:type_name -> charter.v1.PeerStatus
-	24, // 10: charter.v1.StatusResponse.tiers:type_name -> charter.v1.TierTime
-	0,  // 11: charter.v1.TierTime.tier:type_name -> charter.v1.Tier
-	29, // 12: charter.v1.DirectoryResponse.peers:type_name -> charter.v1.DirectoryEntry
-	2,  // 13: charter.v1.Agent.Submit:input_type -> charter.v1.SubmitRequest
-	4,  // 14: charter.v1.Agent.SubmitAll:input_type -> charter.v1.SubmitAllRequest
-	7,  // 15: charter.v1.Agent.Watch:input_type -> charter.v1.WatchRequest
-	14, // 16: charter.v1.Agent.Proof:input_type -> charter.v1.ProofRequest
-	17, // 17: charter.v1.Agent.Checkpoint:input_type -> charter.v1.CheckpointRequest
-	19, // 18: charter.v1.Agent.Advance:input_type -> charter.v1.AdvanceRequest
-	21, // 19: charter.v1.Agent.Status:input_type -> charter.v1.StatusRequest
-	25, // 20: charter.v1.Agent.Genesis:input_type -> charter.v1.GenesisRequest
-	27, // 21: charter.v1.Agent.Directory:input_type -> charter.v1.DirectoryRequest
-	3,  // 22: charter.v1.Agent.Submit:output_type -> charter.v1.SubmitResponse
-	5,  // 23: charter.v1.Agent.SubmitAll:output_type -> charter.v1.SubmitAllResponse
-	8,  // 24: charter.v1.Agent.Watch:output_type -> charter.v1.WatchResponse
-	16, // 25: charter.v1.Agent.Proof:output_type -> charter.v1.ProofResponse
-	18, // 26: charter.v1.Agent.Checkpoint:output_type -> charter.v1.CheckpointResponse
-	20, // 27: charter.v1.Agent.Advance:output_type -> charter.v1.AdvanceResponse
-	22, // 28: charter.v1.Agent.Status:output_type -> charter.v1.StatusResponse
-	26, // 29: charter.v1.Agent.Genesis:output_type -> charter.v1.GenesisResponse
-	28, // 30: charter.v1.Agent.Directory:output_type -> charter.v1.DirectoryResponse
-	22, // [22:31] is the sub-list for method output_type
-	13, // [13:22] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	3,  // 0: charter.v1.OfferResponse.shares:type_name -> charter.v1.OfferedShares
+	8,  // 1: charter.v1.BlocksResponse.blocks:type_name -> charter.v1.RawBlock
+	14, // 2: charter.v1.SubmitAllResponse.results:type_name -> charter.v1.SubmitResult
+	9,  // 3: charter.v1.SubmitResult.error:type_name -> charter.v1.ErrorDetail
+	17, // 4: charter.v1.WatchResponse.tier:type_name -> charter.v1.TransactionTier
+	18, // 5: charter.v1.WatchResponse.key:type_name -> charter.v1.KeyEvent
+	20, // 6: charter.v1.WatchResponse.final:type_name -> charter.v1.Final
+	21, // 7: charter.v1.WatchResponse.heartbeat:type_name -> charter.v1.Heartbeat
+	19, // 8: charter.v1.WatchResponse.keys:type_name -> charter.v1.KeyEvents
+	0,  // 9: charter.v1.TransactionTier.tier:type_name -> charter.v1.Tier
+	23, // 10: charter.v1.ProofRequest.key:type_name -> charter.v1.KeyHistory
+	31, // 11: charter.v1.StatusResponse.peers:type_name -> charter.v1.PeerStatus
+	32, // 12: charter.v1.StatusResponse.tiers:type_name -> charter.v1.TierTime
+	0,  // 13: charter.v1.TierTime.tier:type_name -> charter.v1.Tier
+	37, // 14: charter.v1.DirectoryResponse.peers:type_name -> charter.v1.DirectoryEntry
+	10, // 15: charter.v1.Agent.Submit:input_type -> charter.v1.SubmitRequest
+	12, // 16: charter.v1.Agent.SubmitAll:input_type -> charter.v1.SubmitAllRequest
+	15, // 17: charter.v1.Agent.Watch:input_type -> charter.v1.WatchRequest
+	22, // 18: charter.v1.Agent.Proof:input_type -> charter.v1.ProofRequest
+	25, // 19: charter.v1.Agent.Checkpoint:input_type -> charter.v1.CheckpointRequest
+	27, // 20: charter.v1.Agent.Advance:input_type -> charter.v1.AdvanceRequest
+	29, // 21: charter.v1.Agent.Status:input_type -> charter.v1.StatusRequest
+	33, // 22: charter.v1.Agent.Genesis:input_type -> charter.v1.GenesisRequest
+	35, // 23: charter.v1.Agent.Directory:input_type -> charter.v1.DirectoryRequest
+	1,  // 24: charter.v1.Join.Offer:input_type -> charter.v1.OfferRequest
+	4,  // 25: charter.v1.Join.Chunk:input_type -> charter.v1.ChunkRequest
+	6,  // 26: charter.v1.Join.Blocks:input_type -> charter.v1.BlocksRequest
+	11, // 27: charter.v1.Agent.Submit:output_type -> charter.v1.SubmitResponse
+	13, // 28: charter.v1.Agent.SubmitAll:output_type -> charter.v1.SubmitAllResponse
+	16, // 29: charter.v1.Agent.Watch:output_type -> charter.v1.WatchResponse
+	24, // 30: charter.v1.Agent.Proof:output_type -> charter.v1.ProofResponse
+	26, // 31: charter.v1.Agent.Checkpoint:output_type -> charter.v1.CheckpointResponse
+	28, // 32: charter.v1.Agent.Advance:output_type -> charter.v1.AdvanceResponse
+	30, // 33: charter.v1.Agent.Status:output_type -> charter.v1.StatusResponse
+	34, // 34: charter.v1.Agent.Genesis:output_type -> charter.v1.GenesisResponse
+	36, // 35: charter.v1.Agent.Directory:output_type -> charter.v1.DirectoryResponse
+	2,  // 36: charter.v1.Join.Offer:output_type -> charter.v1.OfferResponse
+	5,  // 37: charter.v1.Join.Chunk:output_type -> charter.v1.ChunkResponse
+	7,  // 38: charter.v1.Join.Blocks:output_type -> charter.v1.BlocksResponse
+	27, // [27:39] is the sub-list for method output_type
+	15, // [15:27] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_charter_v1_charter_proto_init() }
@@ -2616,14 +3088,15 @@ func file_charter_v1_charter_proto_init() {
 	if File_charter_v1_charter_proto != nil {
 		return
 	}
-	file_charter_v1_charter_proto_msgTypes[7].OneofWrappers = []any{
+	file_charter_v1_charter_proto_msgTypes[0].OneofWrappers = []any{}
+	file_charter_v1_charter_proto_msgTypes[15].OneofWrappers = []any{
 		(*WatchResponse_Tier)(nil),
 		(*WatchResponse_Key)(nil),
 		(*WatchResponse_Final)(nil),
 		(*WatchResponse_Heartbeat)(nil),
 		(*WatchResponse_Keys)(nil),
 	}
-	file_charter_v1_charter_proto_msgTypes[13].OneofWrappers = []any{
+	file_charter_v1_charter_proto_msgTypes[21].OneofWrappers = []any{
 		(*ProofRequest_Transaction)(nil),
 		(*ProofRequest_Output)(nil),
 		(*ProofRequest_Key)(nil),
@@ -2631,16 +3104,16 @@ func file_charter_v1_charter_proto_init() {
 		(*ProofRequest_Peer)(nil),
 		(*ProofRequest_ConsistencyFrom)(nil),
 	}
-	file_charter_v1_charter_proto_msgTypes[16].OneofWrappers = []any{}
+	file_charter_v1_charter_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_charter_v1_charter_proto_rawDesc), len(file_charter_v1_charter_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   37,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_charter_v1_charter_proto_goTypes,
 		DependencyIndexes: file_charter_v1_charter_proto_depIdxs,

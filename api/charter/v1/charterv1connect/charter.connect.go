@@ -42,6 +42,8 @@ const _ = connect.IsAtLeastVersion1_13_0
 const (
 	// AgentName is the fully-qualified name of the Agent service.
 	AgentName = "charter.v1.Agent"
+	// JoinName is the fully-qualified name of the Join service.
+	JoinName = "charter.v1.Join"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -70,6 +72,12 @@ const (
 	AgentGenesisProcedure = "/charter.v1.Agent/Genesis"
 	// AgentDirectoryProcedure is the fully-qualified name of the Agent's Directory RPC.
 	AgentDirectoryProcedure = "/charter.v1.Agent/Directory"
+	// JoinOfferProcedure is the fully-qualified name of the Join's Offer RPC.
+	JoinOfferProcedure = "/charter.v1.Join/Offer"
+	// JoinChunkProcedure is the fully-qualified name of the Join's Chunk RPC.
+	JoinChunkProcedure = "/charter.v1.Join/Chunk"
+	// JoinBlocksProcedure is the fully-qualified name of the Join's Blocks RPC.
+	JoinBlocksProcedure = "/charter.v1.Join/Blocks"
 )
 
 // AgentClient is a client for the charter.v1.Agent service.
@@ -402,4 +410,146 @@ func (UnimplementedAgentHandler) Genesis(context.Context, *connect.Request[v1.Ge
 
 func (UnimplementedAgentHandler) Directory(context.Context, *connect.Request[v1.DirectoryRequest]) (*connect.Response[v1.DirectoryResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("charter.v1.Agent.Directory is not implemented"))
+}
+
+// JoinClient is a client for the charter.v1.Join service.
+type JoinClient interface {
+	// Offer gives what is needed to take up consensus at a certified checkpoint, and holds the state
+	// of its height for Chunk, as long as somebody asks now and then.
+	// Error kinds: not_found (the state is not at hand any more), not_yet (with reason young: the
+	// chain is so short that blocks are all that is needed).
+	Offer(context.Context, *connect.Request[v1.OfferRequest]) (*connect.Response[v1.OfferResponse], error)
+	// Chunk gives a part of the state of an offered checkpoint. Error kinds: not_found, too_large
+	// (ask for the halves).
+	Chunk(context.Context, *connect.Request[v1.ChunkRequest]) (*connect.Response[v1.ChunkResponse], error)
+	// Blocks gives blocks by height. Error kinds: not_found (no longer kept).
+	Blocks(context.Context, *connect.Request[v1.BlocksRequest]) (*connect.Response[v1.BlocksResponse], error)
+}
+
+// NewJoinClient constructs a client for the charter.v1.Join service. By default, it uses the
+// Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
+// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
+// connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewJoinClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) JoinClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	joinMethods := v1.File_charter_v1_charter_proto.Services().ByName("Join").Methods()
+	return &joinClient{
+		offer: connect.NewClient[v1.OfferRequest, v1.OfferResponse](
+			httpClient,
+			baseURL+JoinOfferProcedure,
+			connect.WithSchema(joinMethods.ByName("Offer")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		chunk: connect.NewClient[v1.ChunkRequest, v1.ChunkResponse](
+			httpClient,
+			baseURL+JoinChunkProcedure,
+			connect.WithSchema(joinMethods.ByName("Chunk")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		blocks: connect.NewClient[v1.BlocksRequest, v1.BlocksResponse](
+			httpClient,
+			baseURL+JoinBlocksProcedure,
+			connect.WithSchema(joinMethods.ByName("Blocks")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// joinClient implements JoinClient.
+type joinClient struct {
+	offer  *connect.Client[v1.OfferRequest, v1.OfferResponse]
+	chunk  *connect.Client[v1.ChunkRequest, v1.ChunkResponse]
+	blocks *connect.Client[v1.BlocksRequest, v1.BlocksResponse]
+}
+
+// Offer calls charter.v1.Join.Offer.
+func (c *joinClient) Offer(ctx context.Context, req *connect.Request[v1.OfferRequest]) (*connect.Response[v1.OfferResponse], error) {
+	return c.offer.CallUnary(ctx, req)
+}
+
+// Chunk calls charter.v1.Join.Chunk.
+func (c *joinClient) Chunk(ctx context.Context, req *connect.Request[v1.ChunkRequest]) (*connect.Response[v1.ChunkResponse], error) {
+	return c.chunk.CallUnary(ctx, req)
+}
+
+// Blocks calls charter.v1.Join.Blocks.
+func (c *joinClient) Blocks(ctx context.Context, req *connect.Request[v1.BlocksRequest]) (*connect.Response[v1.BlocksResponse], error) {
+	return c.blocks.CallUnary(ctx, req)
+}
+
+// JoinHandler is an implementation of the charter.v1.Join service.
+type JoinHandler interface {
+	// Offer gives what is needed to take up consensus at a certified checkpoint, and holds the state
+	// of its height for Chunk, as long as somebody asks now and then.
+	// Error kinds: not_found (the state is not at hand any more), not_yet (with reason young: the
+	// chain is so short that blocks are all that is needed).
+	Offer(context.Context, *connect.Request[v1.OfferRequest]) (*connect.Response[v1.OfferResponse], error)
+	// Chunk gives a part of the state of an offered checkpoint. Error kinds: not_found, too_large
+	// (ask for the halves).
+	Chunk(context.Context, *connect.Request[v1.ChunkRequest]) (*connect.Response[v1.ChunkResponse], error)
+	// Blocks gives blocks by height. Error kinds: not_found (no longer kept).
+	Blocks(context.Context, *connect.Request[v1.BlocksRequest]) (*connect.Response[v1.BlocksResponse], error)
+}
+
+// NewJoinHandler builds an HTTP handler from the service implementation. It returns the path on
+// which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewJoinHandler(svc JoinHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	joinMethods := v1.File_charter_v1_charter_proto.Services().ByName("Join").Methods()
+	joinOfferHandler := connect.NewUnaryHandler(
+		JoinOfferProcedure,
+		svc.Offer,
+		connect.WithSchema(joinMethods.ByName("Offer")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	joinChunkHandler := connect.NewUnaryHandler(
+		JoinChunkProcedure,
+		svc.Chunk,
+		connect.WithSchema(joinMethods.ByName("Chunk")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	joinBlocksHandler := connect.NewUnaryHandler(
+		JoinBlocksProcedure,
+		svc.Blocks,
+		connect.WithSchema(joinMethods.ByName("Blocks")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/charter.v1.Join/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case JoinOfferProcedure:
+			joinOfferHandler.ServeHTTP(w, r)
+		case JoinChunkProcedure:
+			joinChunkHandler.ServeHTTP(w, r)
+		case JoinBlocksProcedure:
+			joinBlocksHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedJoinHandler returns CodeUnimplemented from all methods.
+type UnimplementedJoinHandler struct{}
+
+func (UnimplementedJoinHandler) Offer(context.Context, *connect.Request[v1.OfferRequest]) (*connect.Response[v1.OfferResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("charter.v1.Join.Offer is not implemented"))
+}
+
+func (UnimplementedJoinHandler) Chunk(context.Context, *connect.Request[v1.ChunkRequest]) (*connect.Response[v1.ChunkResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("charter.v1.Join.Chunk is not implemented"))
+}
+
+func (UnimplementedJoinHandler) Blocks(context.Context, *connect.Request[v1.BlocksRequest]) (*connect.Response[v1.BlocksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("charter.v1.Join.Blocks is not implemented"))
 }
