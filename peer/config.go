@@ -70,6 +70,9 @@ type Config struct {
 	PoolTransactions int           `key:"pool_transactions" default:"131072" help:"how many may wait; 1 to 10000000"`
 	PoolPatience     time.Duration `key:"pool_patience" default:"3s" help:"how long a transaction is left to the peer that hosts it, before this one puts it into a block of its own; 100ms to 1h"`
 
+	// Delay makes the peer as far away as its packets take longer to others.
+	Delay time.Duration `key:"delay" default:"0s" help:"time that each packet to other peers waits before it is sent, to try out a network of that latency; 0s to 1s"`
+
 	// Version is the program's, for the status; it is not set by the user.
 	Version string
 
@@ -318,6 +321,10 @@ func (c *Config) wrong(key string) string {
 		return within(c.PoolMB, 1, 4096)
 	case "pool_transactions":
 		return within(c.PoolTransactions, 1, 10_000_000)
+	case "delay":
+		if c.Delay < 0 || c.Delay > time.Second {
+			return "a time from 0s to 1s"
+		}
 	case "pool_patience":
 		if c.PoolPatience < 100*time.Millisecond || c.PoolPatience > time.Hour {
 			return "a time from 100ms to 1h"

@@ -36,6 +36,7 @@ var (
 	descDrift   = prometheus.NewDesc("charter_clock_drift_seconds", "How far the other peers' clocks are ahead of ours: the median, weighted by shares.", nil, nil)
 	descAdrift  = prometheus.NewDesc("charter_clock_adrift", "1 while the peer makes no blocks because its clock is off, else 0.", nil, nil)
 	descSyncing = prometheus.NewDesc("charter_syncing", "1 while the peer catches up from far behind, else 0.", nil, nil)
+	descBytes   = prometheus.NewDesc("charter_transport_bytes_total", "Bytes exchanged with other peers, as UDP carries them.", []string{"direction"}, nil)
 	descGossip  = gossipDescs()
 )
 
@@ -72,7 +73,7 @@ func snake(s string) string {
 
 // Describe implements prometheus.Collector.
 func (m meter) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descDisk, descDrift, descAdrift, descSyncing} {
+	for _, d := range []*prometheus.Desc{descDisk, descDrift, descAdrift, descSyncing, descBytes} {
 		out <- d
 	}
 	for _, d := range descGossip {
@@ -98,6 +99,9 @@ func (m meter) Collect(out chan<- prometheus.Metric) {
 	s := m.p.chain.Status()
 	put(descAdrift, prometheus.GaugeValue, is(s.Adrift))
 	put(descSyncing, prometheus.GaugeValue, is(s.Syncing))
+	received, sent := m.p.endpoint.Bytes()
+	put(descBytes, prometheus.CounterValue, float64(received), "in")
+	put(descBytes, prometheus.CounterValue, float64(sent), "out")
 	stats := reflect.ValueOf(m.p.gossip.Stats())
 	for name, d := range descGossip {
 		kind := prometheus.CounterValue

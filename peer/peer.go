@@ -129,7 +129,7 @@ func (p *Peer) openChain() (err error) {
 		return err
 	}
 	p.endpoint, err = transport.Listen(transport.Config{
-		Chain: id, Key: &p.key, Listen: at, Messages: gossip.MessageLimits,
+		Chain: id, Key: &p.key, Listen: at, Delay: p.cfg.Delay, Messages: gossip.MessageLimits,
 		Refused: func(from net.Addr, err error) {
 			p.log.Debug("refused a connection", "from", from.String(), "error", err)
 		},

@@ -49,6 +49,7 @@ type Config struct {
 	Key      *sig.PrivateKey // what it proves; nil for an anonymous client
 	Listen   string          // host:port of its UDP socket; port 0 for any
 	Socket   net.PacketConn  // instead of Listen: a socket, which Close closes
+	Delay    time.Duration   // that each packet waits before it is sent, with Listen: to try out a network of that latency
 	Messages map[uint8]int   // the kinds of messages, and the greatest length of each in bytes
 	Timing   Timing          // zero values mean those of DefaultTiming
 	MaxConns int             // connections that others may open, 0 for DefaultMaxConns
@@ -104,6 +105,8 @@ type Endpoint struct {
 	opened int                // connections that others opened, from their first packet on
 	young  int                // of these, in their handshake
 	conns  map[*Conn]struct{} // past their handshake and not closed
+	in     uint64             // bytes received on those that are closed
+	out    uint64             // and sent
 }
 
 // Listen opens the socket and begins to take connections, which Accept returns. The error is
@@ -139,6 +142,9 @@ func Listen(cfg Config) (*Endpoint, error) {
 	if e.socket == nil {
 		if e.socket, err = openSocket(cfg.Listen); err != nil {
 			return nil, err
+		}
+		if cfg.Delay > 0 {
+			e.socket = newLateSocket(e.socket, cfg.Delay)
 		}
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -342,8 +348,23 @@ func (e *Endpoint) keep(c *Conn) error {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		delete(e.conns, c)
+		stats := c.quic.ConnectionStats()
+		e.in, e.out = e.in+stats.BytesReceived, e.out+stats.BytesSent
 	})
 	return nil
+}
+
+// Bytes are how many were received and sent on all connections past their handshake, in UDP's
+// packets without their headers.
+func (e *Endpoint) Bytes() (in, out uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	in, out = e.in, e.out
+	for c := range e.conns {
+		stats := c.quic.ConnectionStats()
+		in, out = in+stats.BytesReceived, out+stats.BytesSent
+	}
+	return in, out
 }
 
 // Close tells the other sides, closes the socket, and waits until nothing of the endpoint

@@ -47,6 +47,7 @@ type localPeer struct {
 	debug string       // host:port
 	space *chaos.Space // where it runs; nil for this process's own network
 	http  *http.Client // reaches api; nil for http.DefaultClient
+	env   []string     // of its process, besides this one's
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the process has ended
 	err   error         // how, then
@@ -155,7 +156,7 @@ func (p *localPeer) start() error {
 	}
 	defer log.Close()
 	p.cmd = exec.Command(file, "peer", "run", "--dir", p.dir)
-	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, append(os.Environ(), p.env...)
 	apart(p.cmd) // Ctrl-C is for us: we stop them in order
 	start := p.cmd.Start
 	if p.space != nil {
@@ -169,6 +170,15 @@ func (p *localPeer) start() error {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
+	return nil
+}
+
+// kill ends the peer's process at once, and waits until it has.
+func (p *localPeer) kill() error {
+	if err := p.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	<-p.done
 	return nil
 }
 
