@@ -143,7 +143,9 @@ func (n *node) publish(b *types.Block) {
 			n.broadcast(n.corrupt(b), all)
 		}
 	case garbage:
-		n.scatter(b)
+		if w.chance(0.2) {
+			n.scatter(b)
+		}
 	case induce:
 		if b.Height%5 != 0 {
 			w.fault("to be pulled")
@@ -360,7 +362,7 @@ func (n *node) storm(b *types.Block) {
 // scatter sends blocks that name what does not exist, at all sorts of heights.
 func (n *node) scatter(b *types.Block) {
 	w := n.w
-	for range 5 {
+	for range 2 {
 		w.fault("garbage")
 		c := *b
 		c.Height = uint64(w.rng.Int64N(1 + int64(b.Height)*int64(1+w.rng.IntN(1000))))
@@ -392,7 +394,7 @@ func (w *world) anyHash() (h types.Hash) {
 func (n *node) corrupt(b *types.Block) *types.Block {
 	n.w.fault("broken block")
 	c := *b
-	switch n.w.rng.IntN(5) {
+	switch n.w.rng.IntN(6) {
 	case 0:
 		c.Height++
 	case 1:
@@ -403,6 +405,8 @@ func (n *node) corrupt(b *types.Block) *types.Block {
 		c.VRF = types.VRFProof{3}
 	case 4:
 		c.Author = simKey(999)
+	case 5:
+		c.Past[0] ^= 1
 	}
 	return &c
 }

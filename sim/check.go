@@ -17,6 +17,10 @@ type checker struct {
 	ordered  map[types.Hash]uint64
 	signed   map[slot]types.Hash
 	roots    map[uint64]types.Hash
+	votes    map[uint64]map[types.Key]types.Hash // for checkpoints, as honest peers took them in
+	liars    map[types.Key]bool                  // signed a checkpoint that is not, or two of one height
+	fates    map[types.Hash]fate                 // what wallets were told of their payments
+	runs     []consensus.Run                     // by number
 	shares   map[uint64]*types.Snapshot
 	healedAt int64
 	pumps    int
@@ -27,6 +31,7 @@ type settled struct {
 	anchor types.Hash
 	digest types.Hash
 	by     *node
+	run    uint64
 }
 
 type slot struct {
@@ -36,10 +41,14 @@ type slot struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, ordered: make(map[types.Hash]uint64), signed: make(map[slot]types.Hash),
-		roots: make(map[uint64]types.Hash), shares: make(map[uint64]*types.Snapshot)}
+		roots: make(map[uint64]types.Hash), shares: make(map[uint64]*types.Snapshot),
+		votes: make(map[uint64]map[types.Key]types.Hash), liars: make(map[types.Key]bool), fates: make(map[types.Hash]fate)}
 }
 
-func (c *checker) start() { c.shares[0] = c.w.genesis.Snapshot() }
+func (c *checker) start() {
+	c.shares[0] = c.w.genesis.Snapshot()
+	c.runs = []consensus.Run{consensus.FirstRun(c.w.chain)}
+}
 
 func (c *checker) count(name string) { c.w.report.Checks[name]++ }
 
@@ -56,6 +65,11 @@ func (c *checker) fail(invariant, format string, args ...any) {
 // ready looks at everything that a core says.
 func (c *checker) ready(n *node, r *consensus.Ready) {
 	w := c.w
+	if n.style == honest {
+		for _, a := range r.Accepted {
+			c.voted(a.Block)
+		}
+	}
 	for _, f := range r.Forks {
 		w.note(n, "fork", f.A.Height, c.w.id(f.B))
 		c.evidence(n, f)
@@ -90,7 +104,7 @@ func (c *checker) decision(n *node, d *consensus.Decision) {
 		return
 	}
 	n.told = d.Height
-	said := settled{d.Anchor, digest(d.Blocks), n}
+	said := settled{d.Anchor, digest(d.Blocks), n, d.Run}
 	if d.Height > uint64(len(c.decided)) {
 		c.decided = append(c.decided, said)
 		c.news(n, d)
@@ -137,6 +151,7 @@ func (c *checker) news(n *node, d *consensus.Decision) {
 		c.ordered[id] = d.Height
 	}
 	if r := d.Closes; r != nil {
+		c.runs = append(c.runs, *r)
 		c.handedOver(r)
 	}
 }
@@ -266,6 +281,114 @@ func (c *checker) fetched(n *node, blocks []*types.Block) {
 	}
 }
 
+// signers is the shares whose two thirds certify the checkpoint of a height: those of the run
+// that decided it. Nil if that is not known.
+func (c *checker) signers(h uint64) *types.Snapshot {
+	if h == 0 || h > uint64(len(c.decided)) {
+		return nil
+	}
+	return c.shares[c.runs[c.decided[h-1].run].Snapshot]
+}
+
+// voted takes in the vote for a checkpoint that a block carries.
+func (c *checker) voted(b *types.Block) {
+	v := b.Checkpoint
+	if v.Height == 0 {
+		return
+	}
+	of := c.votes[v.Height]
+	if of == nil {
+		of = make(map[types.Key]types.Hash)
+		c.votes[v.Height] = of
+	}
+	if before, twice := of[b.Author]; !twice {
+		of[b.Author] = v.Checkpoint
+		c.weighVotes(v.Height)
+	} else if before != v.Checkpoint {
+		c.lied(b.Author, v.Height, "signed two checkpoints of")
+	}
+}
+
+// lied notes evidence of a false checkpoint: it must be a liar's.
+func (c *checker) lied(author types.Key, h uint64, what string) {
+	c.count("false checkpoint evidence")
+	c.liars[author] = true
+	if c.w.honest(author) {
+		c.fail("evidence", "%s %s height %d, and is honest", author.Short(), what, h)
+	}
+}
+
+// weighVotes looks at all votes of a height once its checkpoint is known: two thirds sign
+// that one alone, and who signed another is a liar.
+func (c *checker) weighVotes(h uint64) {
+	right, s := c.roots[h], c.signers(h)
+	if right.IsZero() || s == nil {
+		return
+	}
+	sums := make(map[types.Hash]types.Amount)
+	for _, m := range s.Members {
+		id, ok := c.votes[h][m.Peer]
+		if !ok {
+			continue
+		}
+		if sums[id] += m.Shares; id != right && !c.liars[m.Peer] {
+			c.lied(m.Peer, h, "signed another checkpoint than the certified of")
+		}
+	}
+	for id, sum := range sums {
+		if id != right && 3*sum > 2*s.Total() {
+			c.fail("certificates", "two thirds signed checkpoint %s of height %d, which is %s", id.Short(), h, right.Short())
+		}
+	}
+	if 3*sums[right] > 2*s.Total() {
+		c.count("certified")
+	}
+}
+
+// fate is what became of a payment.
+type fate struct {
+	kind   types.EventKind
+	height uint64
+}
+
+// told checks what wallets are told by a peer: a payment has one fate for ever and from
+// everybody, and the height that a peer answers from does not go back.
+func (c *checker) told(n *node, ch *ledger.Changes) {
+	if n.style != honest {
+		return
+	}
+	for i := range ch.Events {
+		e := &ch.Events[i]
+		c.count("client truth")
+		now := fate{e.Kind, ch.Height}
+		if was, is := c.fates[e.Transaction]; is && was != now {
+			c.fail("client truth", "node %d tells that %s is %v at height %d, and it was %v at height %d", n.id, e.Transaction.Short(), now.kind, now.height, was.kind, was.height)
+		}
+		c.fates[e.Transaction] = now
+	}
+	if ch.Height < n.answered {
+		c.fail("client truth", "node %d answers from height %d, and did from height %d", n.id, ch.Height, n.answered)
+	}
+	n.answered = ch.Height
+}
+
+// restarted checks that a peer has after a restart what it had told before: the height that it
+// answered from, and the payments that it acknowledged.
+func (c *checker) restarted(n *node) {
+	if n.style != honest {
+		return
+	}
+	c.count("durable")
+	if last := uint64(len(n.disk.decisions)); last < n.answered {
+		c.fail("client truth", "node %d answered from height %d, and has %d after a restart", n.id, n.answered, last)
+	}
+	for _, p := range n.acknowledged {
+		if e, _ := n.disk.ledger.Event(p.tx.ID); e == nil && !slices.Contains(n.disk.pool, p) {
+			c.fail("durable", "payment %s, acknowledged by node %d, is gone after a restart", p.tx.ID.Short(), n.id)
+		}
+	}
+}
+
 // built notes how a block came to be built.
 func (c *checker) built(n *node, b *types.Block) {
 	w := c.w
@@ -349,6 +472,7 @@ func (c *checker) applied(n *node, ch *ledger.Changes) {
 	if ch.Unspent+ch.Fees != supply {
 		c.fail("conservation", "node %d: %s unspent and %s fees at height %d, and %s were issued", n.id, ch.Unspent, ch.Fees, ch.Height, supply)
 	}
+	c.told(n, ch)
 	for i := range ch.Events {
 		if ch.Events[i].Kind == types.Rejected {
 			c.w.sometimes("payment rejected")
@@ -393,7 +517,10 @@ func (c *checker) checkpoint(n *node, cp *types.Checkpoint) {
 	if before, is := c.roots[cp.Height]; is && before != id {
 		c.fail("equal roots", "node %d has another checkpoint of height %d", n.id, cp.Height)
 	}
-	c.roots[cp.Height] = id
+	if before := c.roots[cp.Height]; before.IsZero() {
+		c.roots[cp.Height] = id
+		c.weighVotes(cp.Height)
+	}
 }
 
 // bounded checks that a core's memory does not grow with its past.
@@ -420,12 +547,48 @@ func (c *checker) atEnd() {
 			best = n
 		}
 	}
-	if w.report.Violation == nil && best != nil {
-		if err := w.replay(best); err != nil {
-			c.fail("order independence", "%v", err)
+	if w.report.Violation != nil || best == nil {
+		return
+	}
+	c.atMost()
+	if err := w.justify(best); err != nil {
+		c.fail("justified", "%v", err)
+	}
+	if err := w.replay(best); err != nil {
+		c.fail("order independence", "%v", err)
+	}
+	if w.cfg.Seed%4 == 0 {
+		if err := w.rebuild(best); err != nil {
+			c.fail("from scratch", "%v", err)
 		}
 	}
 }
+
+// atMost checks that nobody got more than twice the blocks that it needed, pushed and pulled, and that no author
+// filled the disks of others: each honest peer may have named one variant of a fork before it
+// knew of it.
+func (c *checker) atMost() {
+	for _, n := range c.w.nodes {
+		if n.style != honest {
+			continue
+		}
+		c.count("fetched at most twice")
+		if needed := len(n.disk.blocks); n.pulledTwice > needed {
+			c.fail("bounded", "node %d fetched %d blocks, had %d of them by then, and needed %d in all", n.id, n.pulled, n.pulledTwice, needed)
+		}
+		top := n.core.Height()
+		for author, line := range n.disk.lines {
+			c.count("blocks per author")
+			if most := int(top) + maxVariants*len(c.w.nodes); len(line) > most {
+				c.fail("bounded", "node %d holds %d blocks of %s up to height %d, more than %d", n.id, len(line), author.Short(), top, most)
+			}
+		}
+	}
+}
+
+// maxVariants is how many blocks beyond one a height, of an author that forks, may come into a
+// peer's disk for each peer there is.
+const maxVariants = 8
 
 // alive checks that with all healed every honest peer has decided what the best has, and
 // that every payment is final.

@@ -91,18 +91,9 @@ func (d *disk) apply(n *node, dec consensus.Decision) (taken *types.Snapshot) {
 	}
 	m := d.ledger
 	if !dec.Anchor.IsZero() {
-		// An anchor need not have the one before in its past, nor a later time.
-		b := &ledger.Batch{Height: dec.Height, Anchor: dec.Anchor, Time: max(dec.Time, m.State().Time)}
-		for _, id := range dec.Blocks {
-			at, ok := d.byID[id]
-			if !ok {
-				w.check.fail("durable", "node %d: block %s of decided height %d is not on the disk", n.id, id.Short(), dec.Height)
-				return nil
-			}
-			block := d.blocks[at].Block
-			for _, tx := range w.payloads[block.Payload] {
-				b.Transactions = append(b.Transactions, ledger.Ordered{Tx: tx.Tx, ID: tx.ID, Block: id, Author: block.Author})
-			}
+		b := d.batch(n, &dec, m)
+		if b == nil {
+			return nil
 		}
 		w.check.applied(n, m.Apply(b))
 	}
@@ -127,6 +118,25 @@ func (d *disk) apply(n *node, dec consensus.Decision) (taken *types.Snapshot) {
 		})
 	}
 	return taken
+}
+
+// batch is what a decided height has the ledger apply, nil if a block of it is not here.
+func (d *disk) batch(n *node, dec *consensus.Decision, m *ledger.Memory) *ledger.Batch {
+	w := n.w
+	// An anchor need not have the one before in its past, nor a later time.
+	b := &ledger.Batch{Height: dec.Height, Anchor: dec.Anchor, Time: max(dec.Time, m.State().Time)}
+	for _, id := range dec.Blocks {
+		at, ok := d.byID[id]
+		if !ok {
+			w.check.fail("durable", "node %d: block %s of decided height %d is not on the disk", n.id, id.Short(), dec.Height)
+			return nil
+		}
+		block := d.blocks[at].Block
+		for _, tx := range w.payloads[block.Payload] {
+			b.Transactions = append(b.Transactions, ledger.Ordered{Tx: tx.Tx, ID: tx.ID, Block: id, Author: block.Author})
+		}
+	}
+	return b
 }
 
 // first is a disk as it would be with the first heights applied only.

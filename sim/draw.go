@@ -306,11 +306,20 @@ func (w *world) drawGenesis(n int) {
 
 var keyCache struct {
 	sync.Mutex
-	keys map[int]types.Key
+	keys map[int]keyPair
+}
+
+type keyPair struct {
+	secret sig.PrivateKey
+	public types.Key
 }
 
 // simKey is the public key of the i-th simulated person; the ledger wants real points.
-func simKey(i int) types.Key {
+func simKey(i int) types.Key { return simPair(i).public }
+
+func simSecret(i int) sig.PrivateKey { return simPair(i).secret }
+
+func simPair(i int) keyPair {
 	keyCache.Lock()
 	defer keyCache.Unlock()
 	if k, ok := keyCache.keys[i]; ok {
@@ -321,8 +330,8 @@ func simKey(i int) types.Key {
 		panic(fmt.Sprintf("sim: %v", err))
 	}
 	if keyCache.keys == nil {
-		keyCache.keys = make(map[int]types.Key)
+		keyCache.keys = make(map[int]keyPair)
 	}
-	keyCache.keys[i] = p.Public()
-	return p.Public()
+	keyCache.keys[i] = keyPair{p, p.Public()}
+	return keyCache.keys[i]
 }

@@ -36,7 +36,10 @@ type node struct {
 	since   int64 // when that began
 	target  uint64
 
-	pulled, pulledTwice int // blocks, in this life
+	// What the checkers remember of it, over all lives.
+	pulled, pulledTwice int // blocks
+	answered            uint64
+	acknowledged        []*payment
 
 	// Of a bad peer.
 	hoard []*types.Block              // not sent yet
@@ -74,6 +77,7 @@ func (n *node) start() error {
 	}
 	n.w.note(n, "start", base.Floor, types.Hash{})
 	if n.life > 1 {
+		n.w.check.restarted(n)
 		n.w.sometimes("restart from genesis")
 		if base.Floor > 0 {
 			n.w.report.Sometimes["restart from genesis"]--

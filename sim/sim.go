@@ -19,13 +19,16 @@
 //	sim.go       seed to report, the event heap, the trace
 //	draw.go      what a seed draws
 //	network.go   links, cuts, clocks and crashes
+//	regions.go   how far apart peers of ten regions are
 //	node.go      the driver of one core, and what it says to others
 //	disk.go      what survives, and restoring from it
 //	bad.go       what bad peers do
 //	wallet.go    payments that move shares between hosts
-//	check.go     the invariants
+//	check.go     the invariants, as they must hold at every moment
 //	naive.go     the slow twin of consensus
 //	replay.go    a run's blocks once more: other orders, other floors, the slow twin
+//	justify.go   each decision once more, from the text and the names alone
+//	rebuild.go   the ledger once more: from genesis, roots from nothing, proofs
 //	campaign.go  many seeds, and what they must have reached
 package sim
 

@@ -98,6 +98,7 @@ func (n *node) submit(p *payment) {
 		return
 	}
 	n.disk.pool = append(n.disk.pool, p)
+	n.acknowledged = append(n.acknowledged, p)
 	n.wake()
 }
 
