@@ -364,7 +364,11 @@ func (a service) Checkpoint(_ context.Context, r *connect.Request[v1.CheckpointR
 }
 
 func (a service) Advance(_ context.Context, r *connect.Request[v1.AdvanceRequest]) (*connect.Response[v1.AdvanceResponse], error) {
-	steps, to, err := a.chain.Advance(r.Msg.FromHeight)
+	target := uint64(chain.Newest)
+	if r.Msg.ToHeight != nil {
+		target = *r.Msg.ToHeight
+	}
+	steps, to, err := a.chain.Advance(r.Msg.FromHeight, target)
 	if err != nil {
 		return nil, err
 	}

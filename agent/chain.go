@@ -45,10 +45,11 @@ type Chain interface {
 	// Errors: NotFound, NotYet.
 	Checkpoint(height uint64) (*chain.Certified, error)
 
-	// Advance leads from the certified checkpoint at height from towards the newest one, in
+	// Advance leads from the certified checkpoint at height from towards the first one from height target up, or
+	// the newest for chain.Newest, in
 	// encoded proof steps; to is the height that the last one reaches, from if there is none.
 	// Errors: NotFound, NotYet.
-	Advance(from uint64) (steps [][]byte, to uint64, err error)
+	Advance(from, target uint64) (steps [][]byte, to uint64, err error)
 
 	// HistoryNodes and HistoryEntries read the log of checkpoints before the newest certified one:
 	// roots of its complete subtrees by level and number, and ids of checkpoints by number.

@@ -199,7 +199,7 @@ func (w *world) Checkpoint(height uint64) (*chain.Certified, error) {
 	return w.certified, w.fail
 }
 
-func (w *world) Advance(from uint64) ([][]byte, uint64, error) {
+func (w *world) Advance(from, _ uint64) ([][]byte, uint64, error) {
 	if from > 100 {
 		return nil, 0, &chain.Error{Kind: chain.NotFound, Text: fmt.Sprintf("no checkpoint at height %d", from)}
 	}

@@ -354,11 +354,11 @@ func (c *Chain) Checkpoint(height uint64) (*Certified, error) {
 	return p.under(height)
 }
 
-// Advance leads from the certified checkpoint at height from towards the newest one. Each step
-// is an encoded proof.Advance of one step; to is the height that the last one reaches, from
+// Advance leads from the certified checkpoint at height from towards the first one from height target
+// up, or the newest for Newest. Each step is an encoded proof.Advance of one step; to is the height that the last one reaches, from
 // if there is none.
 // Errors: *Error of kinds NotFound, NotYet.
-func (c *Chain) Advance(from uint64) (steps [][]byte, to uint64, err error) {
+func (c *Chain) Advance(from, target uint64) (steps [][]byte, to uint64, err error) {
 	pin := c.pins.certified()
 	if pin == nil {
 		return nil, 0, refuse(NotYet, "", "no certified checkpoint is at hand yet: try again in a moment")
@@ -371,7 +371,7 @@ func (c *Chain) Advance(from uint64) (steps [][]byte, to uint64, err error) {
 			return nil, 0, err
 		}
 	}
-	way, err := trust.Build(pin.height, p)
+	way, err := trust.Build(min(target, pin.height), p)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -2024,7 +2024,9 @@ func (x *CheckpointResponse) GetTotalShares() string {
 type AdvanceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Height of the checkpoint that the client trusts; 0 for the genesis.
-	FromHeight    uint64 `protobuf:"varint,1,opt,name=from_height,json=fromHeight,proto3" json:"from_height,omitempty"`
+	FromHeight uint64 `protobuf:"varint,1,opt,name=from_height,json=fromHeight,proto3" json:"from_height,omitempty"`
+	// Height of the checkpoint to be led to; not set: the newest that is certified.
+	ToHeight      *uint64 `protobuf:"varint,2,opt,name=to_height,json=toHeight,proto3,oneof" json:"to_height,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2062,6 +2064,13 @@ func (*AdvanceRequest) Descriptor() ([]byte, []int) {
 func (x *AdvanceRequest) GetFromHeight() uint64 {
 	if x != nil {
 		return x.FromHeight
+	}
+	return 0
+}
+
+func (x *AdvanceRequest) GetToHeight() uint64 {
+	if x != nil && x.ToHeight != nil {
+		return *x.ToHeight
 	}
 	return 0
 }
@@ -2901,10 +2910,13 @@ const file_charter_v1_charter_proto_rawDesc = "" +
 	"\rsnapshot_root\x18\x12 \x01(\tR\fsnapshotRoot\x12\x18\n" +
 	"\asigners\x18\x13 \x01(\rR\asigners\x12#\n" +
 	"\rsigned_shares\x18\x14 \x01(\tR\fsignedShares\x12!\n" +
-	"\ftotal_shares\x18\x15 \x01(\tR\vtotalShares\"1\n" +
+	"\ftotal_shares\x18\x15 \x01(\tR\vtotalShares\"a\n" +
 	"\x0eAdvanceRequest\x12\x1f\n" +
 	"\vfrom_height\x18\x01 \x01(\x04R\n" +
-	"fromHeight\"D\n" +
+	"fromHeight\x12 \n" +
+	"\tto_height\x18\x02 \x01(\x04H\x00R\btoHeight\x88\x01\x01B\f\n" +
+	"\n" +
+	"_to_height\"D\n" +
 	"\x0fAdvanceResponse\x12\x14\n" +
 	"\x05steps\x18\x01 \x03(\fR\x05steps\x12\x1b\n" +
 	"\tto_height\x18\x02 \x01(\x04R\btoHeight\"\x0f\n" +
@@ -3105,6 +3117,7 @@ func file_charter_v1_charter_proto_init() {
 		(*ProofRequest_ConsistencyFrom)(nil),
 	}
 	file_charter_v1_charter_proto_msgTypes[24].OneofWrappers = []any{}
+	file_charter_v1_charter_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
