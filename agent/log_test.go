@@ -285,7 +285,7 @@ func TestLogKey(t *testing.T) {
 	if !a.key.Equal(b.key) || a.key.Equal(newLog(&other, *key).key) {
 		t.Error("the key is not a function of peer and chain")
 	}
-	const want = "79035be3ebd37df8"
+	const want = "a8e3bcec8ed8c6af"
 	if got := hex.EncodeToString(a.key.Public().(ed25519.PublicKey)); !strings.HasPrefix(got, want) {
 		t.Errorf("key %s, want %s…: a change to the derivation changes every peer's key", got, want)
 	}

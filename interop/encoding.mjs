@@ -88,6 +88,8 @@ function record(r) {
   switch (r.u8()) {
     case 1: return { kind: 1, document: r.hash() };
     case 2: return registerPeer(r);
+    case 3: return evidence(r);
+    case 4: return reinstate(r);
   }
   r.fail('unknown kind', 'record');
 }
@@ -117,6 +119,32 @@ function reveal(r) {
   v.path = r.list(n, (r) => r.hash());
   v.signers = r.u16();
   v.preimage = r.hash();
+  return v;
+}
+
+// evidence is the blocks and votes that prove an offence: of two the encodings ascend.
+export function evidence(r) {
+  const offence = r.u8(), [blocks, votes] = { 1: [2, 0], 2: [0, 2], 3: [0, 1], 4: [1, 0] }[offence] ?? r.fail('unknown kind', 'offence');
+  const part = (b) => Object.defineProperty(decode(b, block), 'raw', { value: b });
+  const v = { kind: 3, offence, blocks: r.list(blocks, (r) => part(r.bytes(65536))), votes: r.list(votes, (r) => r.raw(signedVote)) };
+  r.ascending([...v.blocks, ...v.votes], (x) => hex(x.raw));
+  return v;
+}
+
+export function ballot(r) {
+  const n = r.fit(r.u16(), 2048, 40);
+  if (n === 0) r.fail('not canonical', 'ballot');
+  const b = { outputs: r.list(n, (r) => ({ position: r.u64(), lock: r.hash() })) };
+  r.ascending(b.outputs, (o) => o.position.v);
+  b.signature = r.signature();
+  return b;
+}
+
+function reinstate(r) {
+  const v = { kind: 4, peer: r.hash(), offences: r.u16() }, n = r.fit(r.u16(), 256, 106);
+  if (n === 0) r.fail('not canonical', 'ballots');
+  v.ballots = r.list(n, ballot);
+  r.ascending(v.ballots, (b) => b.outputs[0].position.v);
   return v;
 }
 
@@ -197,7 +225,7 @@ export const total = (s) => s.members.reduce((n, m) => n + m.shares.v, 0n);
 export const checkpoint = (r) => ({
   chain: r.hash(), height: r.height(), anchor: r.hash(), time: r.time(), events: r.u64(), events_root: r.hash(),
   history_size: r.u64(), history_root: r.hash(), outputs: r.u64(), outputs_root: r.hash(), keys_root: r.hash(),
-  names_root: r.hash(), peers_root: r.hash(), snapshot_root: r.hash(),
+  names_root: r.hash(), peers_root: r.hash(), snapshot_root: r.hash(), tally_root: r.hash(),
 });
 
 export function certificate(r) {
@@ -207,7 +235,8 @@ export function certificate(r) {
   return c;
 }
 
-export const reasons = ['', 'unknown output', 'output already spent', 'too early', 'too late', 'name taken', 'unknown host'];
+export const reasons = ['', 'unknown output', 'output already spent', 'too early', 'too late', 'name taken', 'unknown host',
+  'unknown peer', 'offence already settled', 'not proven', 'not marked for that offence', 'too few shares'];
 
 export function event(r) {
   const v = { kind: r.u8(), transaction: r.hash(), block: r.hash(), height: r.height(), time: r.time(), first: r.u64(), outputs: r.u16(), reason: r.u8() };
@@ -219,7 +248,9 @@ export function event(r) {
 export const keyEvent = (r) => ({ spent: r.bool(), position: r.u64(), transaction: r.hash(), index: r.u32(), output: output(r), height: r.height(), time: r.time() });
 export const nameEvent = (r) => ({ transaction: r.hash(), height: r.height(), time: r.time(), record: registerPeer(r) });
 export const outputState = (r) => ({ output: output(r), source: r.hash(), index: r.u32(), born_height: r.height(), born_time: r.time(), spent_height: r.height() });
-export const peerState = (r) => ({ peer: r.hash(), name: r.string(32), address: r.string(64), reward: r.hash(), shares: r.amount(), fees: r.amount() });
+export const peerState = (r) => ({ peer: r.hash(), name: r.string(32), address: r.string(64), reward: r.hash(), shares: r.amount(), fees: r.amount(), standing: standing(r) });
+// standing is what a peer's weight hangs on besides its shares.
+const standing = (r) => ({ weight: r.amount(), since: r.height(), present: r.u32(), witnesses: r.u16(), absent: r.height(), offences: r.u16(), offended: r.height(), cleared: r.height() });
 export const logState = (r) => ({ count: r.u64(), root: r.hash() });
 export const nameState = (r) => ({ name: r.string(32), peer: r.hash(), story: logState(r) });
 export const signedVote = (r) => ({ peer: r.hash(), checkpoint_vote: vote(r) });
@@ -239,6 +270,8 @@ export const types = {
   'output state': [outputState, (chain, b) => H('output', b)],
   'peer state': [peerState, (chain, b) => H('peer', b)],
   'name state': [nameState, (chain, b) => H('name', b)],
+  evidence: [evidence],
+  ballot: [ballot],
   'signed vote': [signedVote, (chain, b, v) => voteDigest(chain, v.checkpoint_vote.height.v, v.checkpoint_vote.checkpoint)],
 };
 
@@ -257,7 +290,7 @@ export const shares = (v) => `${v / 10n ** 8n}.${String(v % 10n ** 8n).padStart(
 
 const genesisFields = {
   '': ['network', 'time_ms', 'params', 'peers', 'outputs'],
-  params: ['snapshot_lag', 'snapshot_period', 'run_length', 'run_tail', 'wait_leader_ms', 'wait_quorum_ms', 'wait_idle_ms', 'checkpoint_every', 'sample', 'max_forked', 'min_fee_per_byte'],
+  params: ['snapshot_lag', 'snapshot_period', 'run_length', 'run_tail', 'wait_leader_ms', 'wait_quorum_ms', 'wait_idle_ms', 'checkpoint_every', 'sample', 'max_forked', 'min_fee_per_byte', 'sample_every'],
   peers: ['peer', 'name', 'address', 'reward'],
   outputs: ['value', 'lock', 'host'],
 };
@@ -288,7 +321,7 @@ export function genesis(g) {
   text(g.network);
   u(8, g.time_ms);
   for (const v of [p.snapshot_lag, p.snapshot_period, p.run_length, p.run_tail, p.wait_leader_ms, p.wait_quorum_ms, p.wait_idle_ms,
-    p.checkpoint_every, p.sample, p.max_forked, units(p.min_fee_per_byte)]) u(8, v);
+    p.checkpoint_every, p.sample, p.max_forked, units(p.min_fee_per_byte), p.sample_every]) u(8, v);
   u(2, g.peers.length);
   for (const x of g.peers) { parts.push(unhex(x.peer)); text(x.name); text(x.address); parts.push(unhex(x.reward)); }
   u(4, g.outputs.length);

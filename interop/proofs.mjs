@@ -74,7 +74,7 @@ const readers = {
     return show(p);
   }],
   5: ['peer', (r) => {
-    const p = { checkpoint: r.hash(), peer: r.hash(), state: r.maybe((r) => nested(r, 180, peerState)) }, t = bytesOf(r, triePath);
+    const p = { checkpoint: r.hash(), peer: r.hash(), state: r.maybe((r) => nested(r, 228, peerState)) }, t = bytesOf(r, triePath);
     return show({ ...p, path: hex(t.bytes), hidden: { trie: t.value } });
   }],
   6: ['consistency', (r) => ({ old: r.hash(), new: r.hash(), path: path(64)(r), history: path(64)(r) })],

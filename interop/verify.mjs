@@ -50,13 +50,11 @@ function fields(v) {
 
 // written is a value's fields with what its encoding leaves out, which the vectors write as empty or zero.
 function written(type, v) {
-  const f = fields(v);
-  if (type === 'transaction body') return { ...f, reveals: [], signature: '0'.repeat(128) };
-  if (type === 'block') {
-    f.vrf ??= '0'.repeat(194);
-    f.checkpoint ??= { height: '0', checkpoint: none, signature: '0'.repeat(128) };
-  }
-  return f;
+  const f = fields(v), block = (b) => ({ ...b, vrf: b.vrf ?? '0'.repeat(194), checkpoint: b.checkpoint ?? { height: '0', checkpoint: none, signature: '0'.repeat(128) } });
+  if (type === 'transaction body') Object.assign(f, { reveals: [], signature: '0'.repeat(128) });
+  for (const r of f.records ?? []) if (r.kind === 3) r.blocks = r.blocks.map(block);
+  if (type === 'evidence') f.blocks = f.blocks.map(block);
+  return type === 'block' ? block(f) : f;
 }
 
 function checkTypes() {
@@ -187,6 +185,22 @@ function checkDraw() {
   }
 }
 
+// accused checks evidence by itself: signatures, and that a fork is one.
+function accused(chain, r, { comment }) {
+  const [, blockID] = types.block, [, digest] = types['signed vote'];
+  const ids = r.blocks.map((b) => blockID(chain, null, b));
+  check('evidence', comment, () => r.blocks.every((b, i) => bip340.verify(unhex(b.author), unhex(ids[i]), unhex(b.signature))) &&
+    r.votes.every((v) => bip340.verify(unhex(v.peer), unhex(digest(chain, null, v)), unhex(v.checkpoint_vote.signature))) &&
+    (r.offence !== 1 || (r.blocks[0].author === r.blocks[1].author && r.blocks[0].previous === r.blocks[1].previous && ids[0] !== ids[1])));
+}
+
+// sampled is the position and the sample of a block that draws on a checkpoint.
+function sampled(chain, base, cp, { height, author, output_state: state }) {
+  const draw = BigInt('0x' + H('sample draw', base, u64(height), author).slice(0, 16));
+  const born = Buffer.concat([unhex(state).subarray(0, 124), u64(0)]);
+  return [(draw * cp.outputs.v) >> 64n, H('sample', chain, author, u64(height), born)];
+}
+
 // checkLedger looks at what hangs together without applying anything: ids, the events under each checkpoint, the history.
 function checkLedger() {
   const v = vectors('ledger'), { chain } = genesis(v.genesis), ids = [];
@@ -201,8 +215,14 @@ function checkLedger() {
   sealed(v.checkpoint_0, []);
   for (const b of v.batches) {
     for (const x of b.transactions) check('ids', x.comment, () => types.transaction[1](chain, null, decode(unhex(x.encoding), types.transaction[0])) === x.id);
+    for (const x of b.transactions) for (const r of decode(unhex(x.encoding), types.transaction[0]).records) if (r.kind === 3) accused(chain, r, x);
+    for (const x of b.peers) check('values', 'peer state', () => decode(unhex(x), types['peer state'][0]).standing.present >= 0);
     for (const x of b.events) check('values', 'event', () => decode(unhex(x), types.event[0]).kind > 0);
     sealed(b.checkpoint, b.events);
+  }
+  for (const x of v.samples) {
+    const [position, sample] = sampled(chain, types.checkpoint[1](chain, unhex(x.checkpoint)), decode(unhex(x.checkpoint), checkpoint), x);
+    check('samples', `height ${x.height}`, () => position === BigInt(x.position) && sample === x.sample);
   }
 }
 

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -16,7 +17,7 @@ import (
 type Kind uint8
 
 const (
-	// NoInputs: it spends nothing. The inputs make it unique.
+	// NoInputs: it spends nothing. The inputs make it unique. Evidence alone needs none.
 	NoInputs Kind = iota + 1
 	// RepeatedInput: two inputs spend one position.
 	RepeatedInput
@@ -48,8 +49,14 @@ const (
 	BadName
 	// BadAddress: an address that is no host:port.
 	BadAddress
-	// RepeatedRecord: two records of one document, one peer or one name.
+	// RepeatedRecord: two records of one document, one peer, one name, one offender.
 	RepeatedRecord
+	// NotBare: evidence without inputs that has more to it than the record.
+	NotBare
+	// NoOffence: what evidence holds is none.
+	NoOffence
+	// RepeatedVote: two ballots vote with one output.
+	RepeatedVote
 	kindEnd
 )
 
@@ -57,7 +64,8 @@ var kinds = [...]string{
 	"", "no inputs", "input there twice", "value is zero", "lock is no key", "sum overflows",
 	"inputs are not outputs and fee", "fee too low", "never valid", "leaf does not open the lock",
 	"wrong signers", "wrong preimage", "nobody signs", "not a key", "signature does not verify",
-	"not a name", "not an address", "record there twice",
+	"not a name", "not an address", "record there twice", "evidence without inputs has more to it",
+	"no offence", "output votes twice",
 }
 
 // String is the kind in words.
@@ -99,7 +107,7 @@ func invalid(k Kind, where, format string, args ...any) error {
 type Parsed struct {
 	Tx         *types.Transaction
 	ID         types.Hash
-	Signatures []sig.Check // the transaction's, then one for each RegisterPeer
+	Signatures []sig.Check // the transaction's (bare evidence has none), then those of its records
 	places     []string    // what each of them is the signature of
 }
 
@@ -153,7 +161,7 @@ func Parse(chain types.Hash, params *types.Params, raw []byte) (*Parsed, error) 
 		return nil, err
 	}
 	p := &Parsed{Tx: tx, ID: tx.ID(chain)}
-	return p, p.collect(chain)
+	return p, p.collect(chain, params)
 }
 
 // MinFee is the least fee of a transaction of so many encoded bytes.
@@ -167,7 +175,7 @@ func MinFee(params *types.Params, size int) types.Amount {
 
 func checkValues(params *types.Params, tx *types.Transaction, size int) error {
 	if len(tx.Inputs) == 0 {
-		return invalid(NoInputs, "inputs", "")
+		return checkBare(tx)
 	}
 	if tx.ValidFrom > tx.ValidUntil {
 		return invalid(EmptyWindow, "valid until", "from %s, until %s", tx.ValidFrom, tx.ValidUntil)
@@ -212,6 +220,19 @@ func checkValues(params *types.Params, tx *types.Transaction, size int) error {
 	return nil
 }
 
+// checkBare checks a transaction without inputs: it is the one that says its evidence and nothing else.
+func checkBare(tx *types.Transaction) error {
+	if len(tx.Records) == 1 {
+		if r, ok := tx.Records[0].(types.Evidence); ok {
+			if !bytes.Equal(tx.Encode(), r.Transaction().Encode()) {
+				return invalid(NotBare, "inputs", "")
+			}
+			return nil
+		}
+	}
+	return invalid(NoInputs, "inputs", "")
+}
+
 // checkReveals checks what can be checked of leaves without state. Their times are for
 // Apply, and that no key is chosen that is not there is for SigningKeys.
 func checkReveals(tx *types.Transaction) error {
@@ -238,18 +259,9 @@ func checkRecords(tx *types.Transaction) error {
 	seen := make(map[any]bool, 2*len(tx.Records))
 	for i, record := range tx.Records {
 		where := fmt.Sprintf("records[%d]", i)
-		claims := []any{record}
-		if r, ok := record.(types.RegisterPeer); ok {
-			claims = []any{r.Peer, r.Name}
-			if !types.ValidName(r.Name) {
-				return invalid(BadName, where+".name", "%q: want 1 to %d of a-z, 0-9 and '-'", r.Name, types.MaxName)
-			}
-			if !validAddress(r.Address) {
-				return invalid(BadAddress, where+".address", "%q: want host:port", r.Address)
-			}
-			if err := sig.CheckKey(r.Reward); err != nil {
-				return invalid(BadLock, where+".reward", "%s", r.Reward)
-			}
+		claims, err := checkRecord(record, where)
+		if err != nil {
+			return err
 		}
 		for _, c := range claims {
 			if seen[c] {
@@ -261,25 +273,99 @@ func checkRecords(tx *types.Transaction) error {
 	return nil
 }
 
+// checkRecord checks a record by itself, but for what is signed, and gives what no other record of the
+// transaction may claim.
+func checkRecord(record types.Record, where string) (claims []any, err error) {
+	type of struct {
+		kind string
+		peer types.Key
+	}
+	switch r := record.(type) {
+	case types.RegisterPeer:
+		if !types.ValidName(r.Name) {
+			return nil, invalid(BadName, where+".name", "%q: want 1 to %d of a-z, 0-9 and '-'", r.Name, types.MaxName)
+		}
+		if !validAddress(r.Address) {
+			return nil, invalid(BadAddress, where+".address", "%q: want host:port", r.Address)
+		}
+		if err := sig.CheckKey(r.Reward); err != nil {
+			return nil, invalid(BadLock, where+".reward", "%s", r.Reward)
+		}
+		return []any{r.Peer, r.Name}, nil
+	case types.Evidence:
+		return []any{of{"evidence", r.Offender()}}, nil
+	case types.Reinstate:
+		voted := make(map[uint64]bool)
+		for i, b := range r.Ballots {
+			for _, held := range b.Outputs {
+				if voted[held.Position] {
+					return nil, invalid(RepeatedVote, fmt.Sprintf("%s.ballots[%d]", where, i), "position %d", held.Position)
+				}
+				voted[held.Position] = true
+			}
+		}
+		return []any{of{"vote", r.Peer}}, nil
+	}
+	return []any{record}, nil
+}
+
 // collect gathers the signatures to verify.
-func (p *Parsed) collect(chain types.Hash) error {
-	keys, err := SigningKeys(p.Tx)
-	if err != nil {
-		return err
+func (p *Parsed) collect(chain types.Hash, params *types.Params) error {
+	if len(p.Tx.Inputs) > 0 {
+		keys, err := SigningKeys(p.Tx)
+		if err != nil {
+			return err
+		}
+		key, err := sig.Aggregate(keys)
+		if err != nil {
+			return invalid(BadKey, "inputs", "%v", err)
+		}
+		p.add("signature", sig.Check{Key: key, Msg: p.ID, Sig: p.Tx.Signature})
 	}
-	key, err := sig.Aggregate(keys)
-	if err != nil {
-		return invalid(BadKey, "inputs", "%v", err)
-	}
-	p.Signatures = []sig.Check{{Key: key, Msg: p.ID, Sig: p.Tx.Signature}}
-	p.places = []string{"signature"}
 	for i, record := range p.Tx.Records {
-		if r, ok := record.(types.RegisterPeer); ok {
-			p.Signatures = append(p.Signatures, sig.Check{Key: r.Peer, Msg: r.Digest(chain, p.Tx.Inputs[0]), Sig: r.Signature})
-			p.places = append(p.places, fmt.Sprintf("records[%d].signature", i))
+		if err := p.collectRecord(chain, params, record, fmt.Sprintf("records[%d]", i)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (p *Parsed) add(place string, c sig.Check) {
+	p.Signatures, p.places = append(p.Signatures, c), append(p.places, place)
+}
+
+func (p *Parsed) collectRecord(chain types.Hash, params *types.Params, record types.Record, where string) error {
+	switch r := record.(type) {
+	case types.RegisterPeer:
+		p.add(where+".signature", sig.Check{Key: r.Peer, Msg: r.Digest(chain, p.Tx.Inputs[0]), Sig: r.Signature})
+	case types.Evidence:
+		checks, err := CheckEvidence(chain, params, &r)
+		if err != nil {
+			return in(where, err)
+		}
+		for _, c := range checks {
+			p.add(where+".signature", c)
+		}
+	case types.Reinstate:
+		digest := types.ReinstateDigest(chain, r.Peer, r.Offences)
+		for i, b := range r.Ballots {
+			place := fmt.Sprintf("%s.ballots[%d]", where, i)
+			key, err := sig.Aggregate(BallotKeys(&b))
+			if err != nil {
+				return invalid(BadKey, place, "%v", err)
+			}
+			p.add(place+".signature", sig.Check{Key: key, Msg: digest, Sig: b.Signature})
+		}
+	}
+	return nil
+}
+
+// in puts the part of a transaction before where an Invalid is.
+func in(part string, err error) error {
+	if v := new(Invalid); errors.As(err, &v) {
+		return &Invalid{v.Kind, part, v.Where + ": " + v.Detail}
+	}
+	return err
 }
 
 // validAddress reports whether s is host:port: an IP address (version 6 in brackets) or a

@@ -90,3 +90,46 @@ func (m *Memory) batch(txs ...*types.Transaction) *Batch {
 	}
 	return b
 }
+
+// fork is evidence of two blocks of peer key i at a height.
+func fork(chain types.Hash, i int, height uint64) types.Evidence {
+	blocks := [2]*types.Block{}
+	for n := range blocks {
+		blocks[n] = &types.Block{Height: height, Author: priv(i).Public(), Previous: types.Hash{9}, Time: types.Millis(n)}
+		blocks[n].Signature = sig.Sign(priv(i), blocks[n].ID(chain))
+	}
+	return types.ForkEvidence(blocks[0], blocks[1])
+}
+
+// falseVote is evidence of a vote of peer key i, false or not.
+func falseVote(chain types.Hash, i int, height uint64, checkpoint types.Hash) types.Evidence {
+	v := types.CheckpointVote{Height: height, Checkpoint: checkpoint, Signature: sig.Sign(priv(i), types.VoteDigest(chain, height, checkpoint))}
+	return types.Evidence{Offence: types.FalseVote, Votes: []types.SignedVote{{Peer: priv(i).Public(), CheckpointVote: v}}}
+}
+
+// sampled is evidence of a block of peer key i that draws on genesis, with the right sample or not.
+func sampled(m *Memory, i int, height uint64, right bool) types.Evidence {
+	b := &types.Block{Height: height, Author: priv(i).Public(), Sample: types.Hash{1}}
+	if want, err := Sample(m, b); err == nil && right {
+		b.Sample = want
+	}
+	b.Signature = sig.Sign(priv(i), b.ID(m.state.Chain))
+	return types.Evidence{Offence: types.FalseSample, Blocks: []*types.Block{b}}
+}
+
+// reinstate votes for peer key i with the outputs at these positions, each in a ballot of its own. Without m it is
+// not signed.
+func reinstate(m *Memory, i int, offences uint16, positions ...uint64) types.Reinstate {
+	r := types.Reinstate{Peer: priv(i).Public(), Offences: offences}
+	for _, at := range positions {
+		b := types.Ballot{Outputs: []types.Held{{Position: at}}}
+		if m != nil {
+			b.Outputs[0].Lock = m.outputs[at].Output.Lock
+			if err := SignBallot(types.ReinstateDigest(m.state.Chain, r.Peer, offences), &b, []sig.PrivateKey{priv(0), priv(1)}); err != nil {
+				panic(err)
+			}
+		}
+		r.Ballots = append(r.Ballots, b)
+	}
+	return r
+}

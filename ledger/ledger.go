@@ -41,6 +41,8 @@ type View interface {
 	Event(transaction types.Hash) (*types.Event, error)
 	// Peer is a registered peer, nil if there is none with this key.
 	Peer(key types.Key) (*types.PeerState, error)
+	// CheckpointAt is the checkpoint of a height below that of the state, nil if there is none.
+	CheckpointAt(height uint64) (*types.Checkpoint, error)
 	// Peers is every registered peer, ascending by key.
 	Peers() ([]types.PeerState, error)
 	// Holder is the peer that holds a name, the zero key if none does.
@@ -61,6 +63,8 @@ type Batch struct {
 	Anchor       types.Hash
 	Time         types.Millis // consensus time of all of it, not before that of any batch before
 	Transactions []Ordered
+	Shares       uint64    // height of the snapshot by which the anchor was decided
+	Witnesses    []Witness // of all ordered blocks, in order (WitnessOf)
 }
 
 // Changes is what a batch, a snapshot or genesis changed. Nothing else did.
@@ -81,6 +85,7 @@ type Changes struct {
 
 	Unspent types.Amount // sum of all unspent outputs, after
 	Fees    types.Amount // sum of all fees earned and not paid out, after
+	Tally   Tally        // after
 }
 
 // Spent is an output that was spent.
@@ -103,7 +108,8 @@ func Apply(v View, s *State, b *Batch) (*Changes, error) {
 }
 
 // TakeSnapshot pays out all fees, each peer's to an output under its reward lock and
-// hosted by itself, and then takes the shares registered with each peer. It is for each
+// hosted by itself, and then takes the shares registered with each peer that is in good
+// standing, and notes the standing of all (spec/ledger.md, "Standing"). It is for each
 // multiple of SnapshotPeriod, when all of the height is decided and before its checkpoint.
 // Changes.Snapshot is the snapshot. Errors are those of v.
 func TakeSnapshot(v View, s *State, height uint64) (*Changes, error) {

@@ -54,6 +54,49 @@ func TestReasons(t *testing.T) {
 			tx.Records = []types.Record{types.RegisterPeer{Peer: stranger, Name: "peer-0", Address: "a:1", Reward: lock}}
 		}},
 		{types.UnknownHost, "a stranger", func(m *Memory, tx *types.Transaction) { tx.Outputs[0].Host = stranger }},
+		{types.UnknownPeer, "evidence", func(m *Memory, tx *types.Transaction) {
+			tx.Records = []types.Record{fork(m.state.Chain, 50, 1)}
+		}},
+		{types.UnknownPeer, "vote", func(m *Memory, tx *types.Transaction) {
+			tx.Records = []types.Record{reinstate(m, 50, 0, 0, 1, 2)}
+		}},
+		{types.SettledOffence, "marked", func(m *Memory, tx *types.Transaction) {
+			m.Apply(m.batch(fork(m.state.Chain, 100, 1).Transaction()))
+			tx.Records = []types.Record{fork(m.state.Chain, 100, 2)}
+		}},
+		{types.SettledOffence, "forgiven", func(m *Memory, tx *types.Transaction) {
+			m.Apply(m.batch(fork(m.state.Chain, 100, 1).Transaction()))
+			again := pay(97, 500, lock, host, m.input(2))
+			again.Records = []types.Record{reinstate(m, 100, 1, 0, 1)}
+			m.Apply(m.batch(again))
+			tx.Records = []types.Record{fork(m.state.Chain, 100, 2)}
+		}},
+		{types.Unproven, "a true vote", func(m *Memory, tx *types.Transaction) {
+			m.Apply(m.batch())
+			tx.Records = []types.Record{falseVote(m.state.Chain, 100, 1, m.Checkpoint(1).ID())}
+		}},
+		{types.Unproven, "a true sample", func(m *Memory, tx *types.Transaction) {
+			tx.Records = []types.Record{sampled(m, 100, 7, true)}
+		}},
+		{types.TooEarly, "vote for a checkpoint to come", func(m *Memory, tx *types.Transaction) {
+			tx.Records = []types.Record{falseVote(m.state.Chain, 100, m.state.Height+1, types.Hash{1})}
+		}},
+		{types.NotOffended, "in good standing", func(m *Memory, tx *types.Transaction) {
+			tx.Records = []types.Record{reinstate(m, 100, 0, 0, 1, 2)}
+		}},
+		{types.NotOffended, "another offence", func(m *Memory, tx *types.Transaction) {
+			m.Apply(m.batch(fork(m.state.Chain, 100, 1).Transaction()))
+			tx.Records = []types.Record{reinstate(m, 100, 2, 0, 1, 2)}
+		}},
+		{types.TooFewShares, "one third", func(m *Memory, tx *types.Transaction) {
+			m.Apply(m.batch(fork(m.state.Chain, 100, 1).Transaction()))
+			tx.Records = []types.Record{reinstate(m, 100, 1, 2)}
+		}},
+		{types.TooFewShares, "spent", func(m *Memory, tx *types.Transaction) {
+			r := reinstate(m, 100, 1, 1, 2)
+			m.Apply(m.batch(fork(m.state.Chain, 100, 1).Transaction(), pay(97, 500, lock, host, m.input(2))))
+			tx.Records = []types.Record{r}
+		}},
 	}
 	covered := map[types.Reason]bool{types.NoReason: true}
 	for _, row := range rows {
@@ -137,7 +180,7 @@ func TestBatch(t *testing.T) {
 		}
 	}
 	c = m.TakeSnapshot(160)
-	want := []types.Member{{Peer: peers[0], Shares: 500}, {Peer: peers[1], Shares: thousand + 700}}
+	want := []types.Member{{Peer: peers[1], Shares: thousand + 700}} // neither was there; the other holds no tenth
 	if types.SortKeys(peers[:]); !peersEqual(c.Snapshot.Members, want) || c.Snapshot.Height != 160 || m.state.Fees != 0 || len(c.Events) != 2 {
 		t.Errorf("snapshot %+v, fees left %s", c.Snapshot, m.state.Fees)
 	}
@@ -161,7 +204,7 @@ func TestSnapshotBound(t *testing.T) {
 		peers[i] = types.PeerState{Peer: types.Key{byte(i >> 8), byte(i)}, Shares: 5}
 	}
 	peers[0].Shares, peers[7].Shares, peers[types.MaxMembers+2].Shares = 0, 4, 9
-	s := snapshotOf(1, peers)
+	s := new(Tally).stand(1, peers)
 	if len(s.Members) != types.MaxMembers {
 		t.Fatalf("%d members", len(s.Members))
 	}
@@ -185,7 +228,8 @@ func TestRename(t *testing.T) {
 	tx.Records = []types.Record{types.RegisterPeer{Peer: peer, Name: "b", Address: "b:2", Reward: reward}}
 	c := m.Apply(m.batch(tx))
 	p, _ := m.Peer(peer)
-	want := types.PeerState{Peer: peer, Name: "b", Address: "b:2", Reward: reward, Shares: 1000*types.UnitsPerShare - 500, Fees: 500}
+	want := types.PeerState{Peer: peer, Name: "b", Address: "b:2", Reward: reward, Shares: 1000*types.UnitsPerShare - 500, Fees: 500,
+		Standing: types.Standing{Weight: 1000 * types.UnitsPerShare}}
 	if *p != want {
 		t.Errorf("peer %+v, want %+v", p, want)
 	}
@@ -232,6 +276,11 @@ func (b broken) Peer(k types.Key) (*types.PeerState, error) {
 func (b broken) Peers() ([]types.PeerState, error) {
 	p, _ := b.Memory.Peers()
 	return p, b.fail()
+}
+
+func (b broken) CheckpointAt(h uint64) (*types.Checkpoint, error) {
+	cp, _ := b.Memory.CheckpointAt(h)
+	return cp, b.fail()
 }
 
 func (b broken) Holder(n string) (types.Key, error) {
@@ -412,8 +461,9 @@ func TestDecodeState(t *testing.T) {
 		{"long", types.Trailing, append(slices.Clone(good), 0)},
 		{"height", types.NotCanonical, change(32, 0xff)},
 		{"time", types.NotCanonical, change(72, 0xff)},
-		{"fees", types.NotCanonical, change(len(good)-1, 1)},
-		{"supply", types.NotCanonical, change(len(good)-24, 0xff)},
+		{"fees", types.NotCanonical, change(len(good)-29, 1)},
+		{"supply", types.NotCanonical, change(len(good)-52, 0xff)},
+		{"authors", types.TooLong, change(len(good)-1, 1)},
 	} {
 		if _, err := DecodeState(row.data); !types.IsDecodeKind(err, row.kind) {
 			t.Errorf("%s: want %q, got %v", row.name, row.kind, err)

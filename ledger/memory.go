@@ -19,6 +19,7 @@ type Memory struct {
 	names   map[string]types.NameState
 	keyLogs map[types.Key]tlog.Frontier
 	stories map[string]tlog.Frontier
+	points  map[uint64]*types.Checkpoint
 
 	forest forest.Memory
 	keys   trie.Memory
@@ -36,6 +37,7 @@ func NewMemory(g *types.Genesis) (*Memory, *types.Checkpoint, error) {
 		state: s, events: make(map[types.Hash]*types.Event),
 		peers: make(map[types.Key]*types.PeerState), names: make(map[string]types.NameState),
 		keyLogs: make(map[types.Key]tlog.Frontier), stories: make(map[string]tlog.Frontier),
+		points: make(map[uint64]*types.Checkpoint),
 	}
 	m.commit(c)
 	return m, m.Checkpoint(0), nil
@@ -63,7 +65,7 @@ func (m *Memory) TakeSnapshot(height uint64) *Changes {
 // Checkpoint makes the checkpoint of a height, and goes on behind it.
 func (m *Memory) Checkpoint(height uint64) *types.Checkpoint {
 	cp := m.state.Checkpoint(height)
-	m.state = m.state.Checkpointed(cp)
+	m.state, m.points[height] = m.state.Checkpointed(cp), cp
 	return cp
 }
 
@@ -114,7 +116,7 @@ func (m *Memory) Trees() *Trees {
 	}
 }
 
-// Output, Event, Peer, Peers and Holder make m a View. None of them fails.
+// Output, Event, Peer, Peers, Holder and CheckpointAt make m a View. None of them fails.
 func (m *Memory) Output(position uint64) (*types.OutputState, error) {
 	if position >= uint64(len(m.outputs)) {
 		return nil, nil
@@ -139,6 +141,8 @@ func (m *Memory) Peers() ([]types.PeerState, error) {
 }
 
 func (m *Memory) Holder(name string) (types.Key, error) { return m.names[name].Peer, nil }
+
+func (m *Memory) CheckpointAt(height uint64) (*types.Checkpoint, error) { return m.points[height], nil }
 
 // Name is the record of a name, nil if nobody holds it.
 func (m *Memory) Name(name string) *types.NameState {

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -27,6 +26,7 @@ type Overlay struct {
 	count   uint64 // outputs ever made
 	unspent types.Amount
 	fees    types.Amount
+	tally   Tally
 
 	now     *Changes           // being made
 	touched map[types.Key]bool // peers changed by it
@@ -39,7 +39,7 @@ func NewOverlay(v View, s *State) *Overlay {
 		outputs: make(map[uint64]*types.OutputState), events: make(map[types.Hash]*types.Event),
 		peers: make(map[types.Key]*types.PeerState), names: make(map[string]types.Key),
 		height: s.Height, anchor: s.Anchor, time: s.Time,
-		count: s.Outputs, unspent: s.Unspent, fees: s.Fees,
+		count: s.Outputs, unspent: s.Unspent, fees: s.Fees, tally: s.Tally,
 	}
 }
 
@@ -74,6 +74,12 @@ func (o *Overlay) Holder(name string) (types.Key, error) {
 	}
 	k, err := o.base.Holder(name)
 	return k, wrap(err, "read name %q", name)
+}
+
+// CheckpointAt is that of the view below: an overlay makes none.
+func (o *Overlay) CheckpointAt(height uint64) (*types.Checkpoint, error) {
+	cp, err := o.base.CheckpointAt(height)
+	return cp, wrap(err, "read the checkpoint of height %d", height)
 }
 
 // Peers is every registered peer, ascending by key.
@@ -117,6 +123,12 @@ func (o *Overlay) Apply(b *Batch) (*Changes, error) {
 			return nil, err
 		}
 	}
+	o.tally.InForce = max(o.tally.InForce, b.Shares)
+	if len(b.Witnesses) > 0 {
+		c := count(o.tally)
+		c.add(b.Witnesses)
+		o.tally = c.Tally
+	}
 	return o.finish(), nil
 }
 
@@ -137,7 +149,18 @@ func (o *Overlay) TakeSnapshot(height uint64) (*Changes, error) {
 			}
 		}
 	}
-	o.now.Snapshot = snapshotOf(height, peers)
+	before := slices.Clone(peers)
+	o.now.Snapshot = o.tally.stand(height, peers)
+	for i := range peers {
+		if peers[i] != before[i] {
+			state, err := o.change(peers[i].Peer)
+			if err != nil {
+				return nil, err
+			}
+			state.Standing = peers[i].Standing
+		}
+	}
+	o.tally = Tally{Taken: height, InForce: o.tally.InForce, Begun: o.tally.InForce}
 	return o.finish(), nil
 }
 
@@ -158,23 +181,6 @@ func (o *Overlay) payOut(p *types.PeerState) error {
 	return nil
 }
 
-// snapshotOf is the snapshot of these peers, ascending by key: those with shares, and of
-// more than MaxMembers those with the most, by key where they have as many.
-func snapshotOf(height uint64, peers []types.PeerState) *types.Snapshot {
-	s := &types.Snapshot{Height: height}
-	for _, p := range peers {
-		if p.Shares > 0 {
-			s.Members = append(s.Members, types.Member{Peer: p.Peer, Shares: p.Shares})
-		}
-	}
-	if len(s.Members) > types.MaxMembers {
-		slices.SortStableFunc(s.Members, func(a, b types.Member) int { return cmp.Compare(b.Shares, a.Shares) })
-		s.Members = s.Members[:types.MaxMembers]
-		slices.SortFunc(s.Members, func(a, b types.Member) int { return bytes.Compare(a.Peer[:], b.Peer[:]) })
-	}
-	return s
-}
-
 func (o *Overlay) begin(height uint64, anchor types.Hash, time types.Millis) {
 	o.height, o.anchor, o.time = height, anchor, time
 	o.now = &Changes{Height: height, Anchor: anchor, Time: time, First: o.count}
@@ -187,7 +193,7 @@ func (o *Overlay) finish() *Changes {
 		c.Peers = append(c.Peers, *o.peers[key])
 	}
 	sortPeers(c.Peers)
-	c.Unspent, c.Fees = o.unspent, o.fees
+	c.Unspent, c.Fees, c.Tally = o.unspent, o.fees, o.tally
 	conserve(o.height, o.supply, o.unspent, o.fees)
 	return c
 }
@@ -248,6 +254,10 @@ func (o *Overlay) judge(tx *types.Transaction) (types.Reason, []*types.OutputSta
 	if err != nil || reason != types.NoReason {
 		return reason, nil, err
 	}
+	early, reason, err := o.judgePeers(tx)
+	if err != nil || reason != types.NoReason {
+		return reason, nil, err
+	}
 	for _, out := range tx.Outputs {
 		if out.Host.IsZero() || joins[out.Host] {
 			continue
@@ -258,7 +268,7 @@ func (o *Overlay) judge(tx *types.Transaction) (types.Reason, []*types.OutputSta
 			return types.UnknownHost, nil, nil
 		}
 	}
-	if o.time < tx.ValidFrom {
+	if early || o.time < tx.ValidFrom {
 		return types.TooEarly, nil, nil
 	}
 	for _, r := range tx.Reveals {
@@ -289,6 +299,25 @@ func (o *Overlay) judgeNames(tx *types.Transaction) (map[types.Key]bool, types.R
 	return joins, types.NoReason, nil
 }
 
+// judgePeers is whether the state takes what tx says of peers: evidence, and votes to reinstate. Early: not yet.
+func (o *Overlay) judgePeers(tx *types.Transaction) (early bool, reason types.Reason, err error) {
+	for _, record := range tx.Records {
+		switch r := record.(type) {
+		case types.Evidence:
+			reason, err = o.judgeEvidence(&r)
+		case types.Reinstate:
+			reason, err = o.judgeVote(&r)
+		}
+		if reason == types.TooEarly {
+			early, reason = true, types.NoReason
+		}
+		if err != nil || reason != types.NoReason {
+			return false, reason, err
+		}
+	}
+	return early, types.NoReason, nil
+}
+
 // effect applies a transaction that was judged fit: its records first, so that an output
 // may name a host that they register, then inputs, outputs and fee.
 func (o *Overlay) effect(t *Ordered, spent []*types.OutputState) error {
@@ -298,10 +327,8 @@ func (o *Overlay) effect(t *Ordered, spent []*types.OutputState) error {
 	}
 	o.emit(event)
 	for _, record := range t.Tx.Records {
-		if r, ok := record.(types.RegisterPeer); ok {
-			if err := o.register(t.ID, r); err != nil {
-				return err
-			}
+		if err := o.record(t.ID, record); err != nil {
+			return err
 		}
 	}
 	for i, in := range t.Tx.Inputs {
@@ -321,6 +348,18 @@ func (o *Overlay) effect(t *Ordered, spent []*types.OutputState) error {
 		}
 		author.Fees = must(author.Fees.Add(t.Tx.Fee))
 		o.fees = must(o.fees.Add(t.Tx.Fee))
+	}
+	return nil
+}
+
+func (o *Overlay) record(tx types.Hash, record types.Record) error {
+	switch r := record.(type) {
+	case types.RegisterPeer:
+		return o.register(tx, r)
+	case types.Evidence:
+		return o.mark(r.Offender())
+	case types.Reinstate:
+		return o.forgive(r.Peer)
 	}
 	return nil
 }

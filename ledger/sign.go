@@ -40,6 +40,25 @@ func SigningKeys(tx *types.Transaction) ([]types.Key, error) {
 	return types.SortKeys(keys), nil
 }
 
+// BallotKeys is the set of keys whose aggregate signs a ballot, ascending: the locks of its outputs.
+func BallotKeys(b *types.Ballot) []types.Key {
+	keys := make([]types.Key, len(b.Outputs))
+	for i, held := range b.Outputs {
+		keys[i] = held.Lock
+	}
+	return types.SortKeys(keys)
+}
+
+// SignBallot signs a ballot over a types.ReinstateDigest, with the keys of all its locks among privs.
+func SignBallot(digest types.Hash, b *types.Ballot, privs []sig.PrivateKey) error {
+	s, err := signWith(BallotKeys(b), digest, privs)
+	if err != nil {
+		return fmt.Errorf("sign ballot: %w", err)
+	}
+	b.Signature = s
+	return nil
+}
+
 // SignTransaction signs a transaction whose signing keys are all among privs; others there
 // may be too. Its reveals must be in it already. It does not check the transaction.
 func SignTransaction(chain types.Hash, tx *types.Transaction, privs []sig.PrivateKey) error {
@@ -47,6 +66,16 @@ func SignTransaction(chain types.Hash, tx *types.Transaction, privs []sig.Privat
 	if err != nil {
 		return err
 	}
+	s, err := signWith(keys, tx.ID(chain), privs)
+	if err != nil {
+		return fmt.Errorf("sign transaction: %w", err)
+	}
+	tx.Signature = s
+	return nil
+}
+
+// signWith is the signature by the aggregate of keys, the private ones of which are among privs.
+func signWith(keys []types.Key, msg types.Hash, privs []sig.PrivateKey) (types.Signature, error) {
 	byKey := make(map[types.Key]sig.PrivateKey, len(privs))
 	for _, p := range privs {
 		byKey[p.Public()] = p
@@ -55,14 +84,9 @@ func SignTransaction(chain types.Hash, tx *types.Transaction, privs []sig.Privat
 	for i, k := range keys {
 		p, ok := byKey[k]
 		if !ok {
-			return fmt.Errorf("sign transaction: the private key of %s is needed and not there", k)
+			return types.Signature{}, fmt.Errorf("the private key of %s is needed and not there", k)
 		}
 		signers[i] = p
 	}
-	s, err := sig.SignSet(signers, tx.ID(chain))
-	if err != nil {
-		return fmt.Errorf("sign transaction: %w", err)
-	}
-	tx.Signature = s
-	return nil
+	return sig.SignSet(signers, msg)
 }

@@ -34,6 +34,8 @@ type State struct {
 	Supply  types.Amount
 	Unspent types.Amount // sum of all unspent outputs
 	Fees    types.Amount // sum of all fees earned and not paid out: the rest of Supply
+
+	Tally Tally // of presence, since the newest snapshot
 }
 
 // Encode is the state's bytes.
@@ -54,6 +56,7 @@ func (s *State) Encode() []byte {
 	e.Amount(s.Supply)
 	e.Amount(s.Unspent)
 	e.Amount(s.Fees)
+	s.Tally.encode(e)
 	return e.Data()
 }
 
@@ -66,6 +69,7 @@ func DecodeState(data []byte) (*State, error) {
 		NamesRoot: d.Hash("names root"), PeersRoot: d.Hash("peers root"),
 		Events: tlog.ReadFrontier(d), History: tlog.ReadFrontier(d), Snapshot: d.Hash("snapshot"),
 		Supply: d.Amount("supply"), Unspent: d.Amount("unspent"), Fees: d.Amount("fees"),
+		Tally: readTally(d),
 	}
 	if s.Height > types.MaxHeight {
 		d.Fail(types.NotCanonical, "height")
@@ -121,7 +125,7 @@ func Commit(s *State, c *Changes, t *Trees) (*State, *Writes, error) {
 	}
 	next, w := *s, new(Writes)
 	next.Height, next.Anchor, next.Time = c.Height, c.Anchor, c.Time
-	next.Unspent, next.Fees = c.Unspent, c.Fees
+	next.Unspent, next.Fees, next.Tally = c.Unspent, c.Fees, c.Tally
 	conserve(next.Height, next.Supply, next.Unspent, next.Fees)
 	leaves := make([]types.Hash, len(c.Events))
 	for i := range c.Events {
@@ -235,7 +239,7 @@ func (s *State) Checkpoint(height uint64) *types.Checkpoint {
 		HistorySize: s.History.Size(), HistoryRoot: s.History.Root(),
 		Outputs: s.Outputs, OutputsRoot: s.OutputsRoot,
 		KeysRoot: s.KeysRoot, NamesRoot: s.NamesRoot, PeersRoot: s.PeersRoot,
-		SnapshotRoot: s.Snapshot,
+		SnapshotRoot: s.Snapshot, TallyRoot: s.Tally.Root(s.Chain),
 	}
 }
 
@@ -274,7 +278,8 @@ func Genesis(g *types.Genesis) (*State, *Changes, error) {
 		c.Keys = append(c.Keys, types.KeyEvent{Position: uint64(i), Transaction: chain, Index: uint32(i), Output: out, Time: g.Time})
 	}
 	for _, p := range g.Peers {
-		c.Peers = append(c.Peers, types.PeerState{Peer: p.Peer, Name: p.Name, Address: p.Address, Reward: p.Reward, Shares: shares[p.Peer]})
+		c.Peers = append(c.Peers, types.PeerState{Peer: p.Peer, Name: p.Name, Address: p.Address, Reward: p.Reward, Shares: shares[p.Peer],
+			Standing: types.Standing{Weight: shares[p.Peer]}})
 		c.Names = append(c.Names, types.NameEvent{Transaction: chain, Time: g.Time,
 			Record: types.RegisterPeer{Peer: p.Peer, Name: p.Name, Address: p.Address, Reward: p.Reward}})
 	}

@@ -27,10 +27,34 @@ type naive struct {
 	since   int               // of them before the last checkpoint
 	paid    map[types.Key]types.Amount
 	history []types.Hash
+	points  []*types.Checkpoint
+
+	said   [][]Witness // by batch, those of before the last snapshot too
+	taken  []taking    // all snapshots, that of genesis first
+	acts   []act       // what was proven of peers and forgiven, in order
+	nowAt  uint64      // height of the last batch
+	shares uint64      // of the greatest snapshot in force so far
+}
+
+// taking is a snapshot, whom it left out as absent, how many batches and names came before it, and which snapshot was in force.
+type taking struct {
+	*types.Snapshot
+	absent  []types.Key
+	batches int
+	entries int // in stories
+	inForce uint64
+}
+
+// act is evidence or a reinstatement that took effect.
+type act struct {
+	peer    types.Key
+	forgive bool
+	height  uint64
 }
 
 func newNaive(g *types.Genesis) *naive {
 	n := &naive{g: g, chain: g.ChainID(), paid: make(map[types.Key]types.Amount)}
+	n.taken = []taking{{Snapshot: g.Snapshot()}}
 	for i, o := range g.Outputs {
 		n.birth(n.chain, i, types.Output(o), 0, g.Time)
 	}
@@ -87,6 +111,16 @@ func (n *naive) try(id types.Hash, tx *types.Transaction, height uint64, now typ
 			story = append(story, types.NameEvent{Transaction: id, Height: height, Time: now, Record: r})
 		}
 	}
+	acts := slices.Clone(n.acts)
+	for _, record := range tx.Records {
+		reason, a := n.judge(record, height)
+		if reason != types.NoReason && reason != types.TooEarly {
+			return reason
+		}
+		if early = early || reason == types.TooEarly; a != nil {
+			acts = append(acts, *a)
+		}
+	}
 	n.story, story = story, n.story
 	for _, o := range tx.Outputs {
 		if o.Host != (types.Key{}) && !n.registered(o.Host) {
@@ -98,7 +132,7 @@ func (n *naive) try(id types.Hash, tx *types.Transaction, height uint64, now typ
 		n.story = story
 		return types.TooEarly
 	}
-	n.outs, n.keys = outs, append(n.keys, keys...)
+	n.outs, n.keys, n.acts = outs, append(n.keys, keys...), acts
 	for i, o := range tx.Outputs {
 		n.birth(id, i, o, height, now)
 	}
@@ -106,6 +140,7 @@ func (n *naive) try(id types.Hash, tx *types.Transaction, height uint64, now typ
 }
 
 func (n *naive) apply(b *Batch) {
+	n.said, n.nowAt, n.shares = append(n.said, b.Witnesses), b.Height, max(n.shares, b.Shares)
 	for _, t := range b.Transactions {
 		var last types.Reason
 		sealed := false
@@ -147,6 +182,10 @@ func (n *naive) peers() (all []types.PeerState) {
 			byKey[s.Output.Host] = p
 		}
 	}
+	for k, p := range byKey {
+		p.Standing = n.standing(k)
+		byKey[k] = p
+	}
 	return slices.SortedFunc(maps.Values(byKey), func(a, b types.PeerState) int { return bytes.Compare(a.Peer[:], b.Peer[:]) })
 }
 
@@ -160,13 +199,7 @@ func (n *naive) snapshot(height uint64, anchor types.Hash, now types.Millis) *ty
 		n.birth(id, 0, types.Output{Value: p.Fees, Lock: p.Reward, Host: p.Peer}, height, now)
 		delete(n.paid, p.Peer)
 	}
-	s := &types.Snapshot{Height: height}
-	for _, p := range n.peers() {
-		if p.Shares > 0 {
-			s.Members = append(s.Members, types.Member{Peer: p.Peer, Shares: p.Shares})
-		}
-	}
-	return s
+	return n.take(height)
 }
 
 // forestRoot is the definition: split at the greatest power of two below n.
@@ -231,10 +264,11 @@ func (n *naive) checkpoint(t testing.TB, height uint64, anchor types.Hash, now t
 		HistorySize: uint64(len(n.history)), HistoryRoot: tlog.Root(n.history),
 		Outputs: uint64(len(outputs)), OutputsRoot: forestRoot(outputs),
 		KeysRoot: trieRoot(t, keys), NamesRoot: trieRoot(t, names), PeersRoot: trieRoot(t, peers),
-		SnapshotRoot: s.Root(n.chain),
+		SnapshotRoot: s.Root(n.chain), TallyRoot: n.tally().Root(n.chain),
 	}
 	id := cp.ID()
 	n.history = append(n.history, tlog.LeafHash(id[:]))
+	n.points = append(n.points, cp)
 	return cp
 }
 
@@ -281,6 +315,11 @@ func (d *drawn) transaction() *types.Transaction {
 	if len(d.old) > 0 && d.r.IntN(6) == 0 {
 		return d.old[d.r.IntN(len(d.old))]
 	}
+	if d.r.IntN(8) == 0 {
+		tx := d.evidence().Transaction()
+		d.old = append(d.old, tx)
+		return tx
+	}
 	tx := &types.Transaction{ValidUntil: types.MaxTime}
 	tx.Salt[0], tx.Salt[1] = byte(d.r.Uint32()), byte(d.r.Uint32())
 	var sum types.Amount
@@ -314,7 +353,11 @@ func (d *drawn) transaction() *types.Transaction {
 }
 
 func (d *drawn) conditions(tx *types.Transaction) {
-	switch d.r.IntN(10) {
+	switch d.r.IntN(14) {
+	case 10, 11:
+		tx.Records = append(tx.Records, d.evidence())
+	case 12, 13:
+		tx.Records = append(tx.Records, d.reinstate())
 	case 0:
 		tx.ValidFrom = d.time()
 	case 1:
@@ -334,6 +377,16 @@ func (d *drawn) conditions(tx *types.Transaction) {
 	}
 }
 
+// seeing is a state of long ago with the checkpoints of now, which an overlay does not make.
+type seeing struct {
+	*Memory
+	now *Memory
+}
+
+func (s seeing) CheckpointAt(height uint64) (*types.Checkpoint, error) {
+	return s.now.CheckpointAt(height)
+}
+
 func TestTwin(t *testing.T) {
 	reached := make(map[string]int)
 	for seed := range uint64(40) {
@@ -345,7 +398,7 @@ func TestTwin(t *testing.T) {
 		n, snap := newNaive(g), g.Snapshot()
 		n.checkpoint(t, 0, n.chain, g.Time, snap)
 		fresh := newMemory(t, g)
-		over := NewOverlay(fresh, fresh.state)
+		over := NewOverlay(seeing{fresh, d.m}, fresh.state)
 		for range 40 {
 			d.next, d.made = uint64(len(d.m.outputs)), nil
 			var txs []*types.Transaction
@@ -353,6 +406,7 @@ func TestTwin(t *testing.T) {
 				txs = append(txs, d.transaction())
 			}
 			b := d.m.batch(txs...)
+			b.Witnesses, b.Shares = d.witnesses(b.Height), n.taken[d.r.IntN(len(n.taken))].Height
 			for i := range b.Transactions {
 				b.Transactions[i].Author = g.Peers[d.r.IntN(3)].Peer
 			}
@@ -374,6 +428,7 @@ func TestTwin(t *testing.T) {
 					t.Fatalf("seed %d, height %d: snapshot %v, want %v", seed, b.Height, c.Snapshot, snap)
 				}
 				compare(t, d.m, n, c, before)
+				n.count(reached)
 				if oc, err := over.TakeSnapshot(b.Height); err != nil || !reflect.DeepEqual(oc, c) {
 					t.Fatalf("seed %d, height %d: the overlay has another snapshot (%v)", seed, b.Height, err)
 				}
@@ -390,13 +445,15 @@ func TestTwin(t *testing.T) {
 			}
 		}
 	}
-	for r := types.NoReason; r <= types.UnknownHost; r++ {
+	for r := types.NoReason; r <= types.TooFewShares; r++ {
 		if reached[r.String()] < 5 {
 			t.Errorf("reason %q came up %d times only: the test lost its teeth", r, reached[r.String()])
 		}
 	}
-	if reached["payout"] < 5 {
-		t.Errorf("%d payouts only", reached["payout"])
+	for _, what := range []string{"payout", "absent", "away and too many", "too new to be absent", "marked", "all marked", "reinstated", "back"} {
+		if reached[what] < 5 {
+			t.Errorf("%q came up %d times only", what, reached[what])
+		}
 	}
 }
 

@@ -32,21 +32,38 @@ type (
 		Chain   types.Hash      `json:"chain"` // hash of the genesis
 		Start   pointVector     `json:"checkpoint_0"`
 		Batches []batchVector   `json:"batches"`
+		Samples []sampleVector  `json:"samples"`
 		Invalid []invalidVector `json:"invalid"`
+	}
+	sampleVector struct {
+		Base     hexBytes   `json:"checkpoint"`
+		Height   uint64     `json:"height"`
+		Author   types.Key  `json:"author"`
+		Position uint64     `json:"position"`
+		Output   hexBytes   `json:"output_state"`
+		Sample   types.Hash `json:"sample"`
+	}
+	witnessVector struct {
+		Author types.Key   `json:"author"`
+		Height uint64      `json:"height"`
+		Named  []types.Key `json:"named"`
 	}
 	pointVector struct {
 		Encoding hexBytes   `json:"encoding"`
 		ID       types.Hash `json:"id"`
 	}
 	batchVector struct {
-		Height       uint64        `json:"height"`
-		Anchor       types.Hash    `json:"anchor"`
-		Time         types.Millis  `json:"time_ms"`
-		Transactions []orderVector `json:"transactions"`
-		TakeSnapshot bool          `json:"take_snapshot"`
-		Snapshot     hexBytes      `json:"snapshot,omitempty"` // taken behind the transactions
-		Events       []hexBytes    `json:"events"`             // of both
-		Checkpoint   pointVector   `json:"checkpoint"`         // of the height
+		Height       uint64          `json:"height"`
+		Anchor       types.Hash      `json:"anchor"`
+		Time         types.Millis    `json:"time_ms"`
+		Transactions []orderVector   `json:"transactions"`
+		Shares       uint64          `json:"shares"` // height of the snapshot in force
+		Witnesses    []witnessVector `json:"witnesses"`
+		Peers        []hexBytes      `json:"peers"` // all peer states behind it
+		TakeSnapshot bool            `json:"take_snapshot"`
+		Snapshot     hexBytes        `json:"snapshot,omitempty"` // taken behind the transactions
+		Events       []hexBytes      `json:"events"`             // of both
+		Checkpoint   pointVector     `json:"checkpoint"`         // of the height
 	}
 	orderVector struct {
 		Comment  string     `json:"comment"`
@@ -63,8 +80,9 @@ type (
 	}
 )
 
-const aboutVectors = "Charter, package ledger (spec/ledger.md). Three batches on a genesis, each followed by the checkpoint of its height; " +
-	"a snapshot, where one is taken, comes between. The transactions under \"invalid\" are invalid by themselves on the same chain."
+const aboutVectors = "Charter, package ledger (spec/ledger.md). Batches on a genesis, each followed by the checkpoint of its height; " +
+	"a snapshot, where one is taken, comes between. " +
+	"\"witnesses\" is what ordered blocks say of the height below, as far as it counts. \"samples\" are what blocks of an author carry that draw on a checkpoint. The transactions under \"invalid\" are invalid by themselves on the same chain."
 
 func point(cp *types.Checkpoint) pointVector { return pointVector{cp.Encode(), cp.ID()} }
 
@@ -119,10 +137,27 @@ func drawVectors(t testing.TB) *vectors {
 		{Height: 4, Anchor: types.Hash{0xa, 4}, Time: g.Time + 3000, TakeSnapshot: true, Transactions: []orderVector{
 			ordered("the same again, in time", early, 2),
 			ordered("the first one again", split, 2),
-			ordered("two inputs of one key, out of any host", last, 1)}},
+			ordered("two inputs of one key, out of any host", last, 1)},
+			Shares: 0, Witnesses: []witnessVector{{peer(0), 3, []types.Key{peer(1)}}, {peer(0), 4, []types.Key{peer(1), peer(2)}}, {peer(2), 4, []types.Key{peer(1)}}}},
+		{Height: 6, Anchor: types.Hash{0xa, 6}, Time: g.Time + 4000, Transactions: []orderVector{
+			ordered("evidence of a fork, without inputs", fork(v.Chain, 101, 2).Transaction(), 0),
+			ordered("another fork of the same peer", fork(v.Chain, 101, 3).Transaction(), 0),
+			ordered("evidence of a sample that is right", sampled(m, 102, 5, true).Transaction(), 2)},
+			TakeSnapshot: true, Witnesses: []witnessVector{{peer(2), 5, []types.Key{peer(0)}}, {peer(2), 6, []types.Key{peer(0)}}}},
+	}
+	v.Batches = append(v.Batches, batchVector{Height: 7, Anchor: types.Hash{0xa, 7}, Time: g.Time + 5000, Shares: 4, Transactions: []orderVector{
+		ordered("half of the shares reinstate it", vote(t, v.Chain, peer(1), input(last, 0, 9), []types.Held{{Position: 7, Lock: priv(4).Public()}, {Position: 9, Lock: priv(1).Public()}}), 0)}})
+	for h := range uint64(4) {
+		b := &types.Block{Height: 6 + h, Author: peer(int(h % 3))}
+		sample, err := Sample(m, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := types.SamplePosition(m.points[0].ID(), b.Height, b.Author, m.points[0].Outputs)
+		v.Samples = append(v.Samples, sampleVector{m.points[0].Encode(), b.Height, b.Author, at, m.outputs[at].Encode(), sample})
 	}
 	valid, resign := sample(t, v.Chain)
-	for _, row := range spoiltWays(t, resign) {
+	for _, row := range append(spoiltWays(t, resign), accusing(t, v.Chain, valid, resign)...) {
 		tx := cloneTx(t, valid)
 		row.spoil(tx)
 		v.Invalid = append(v.Invalid, invalidVector{tx.Encode(), row.kind.String(), row.where})
@@ -143,7 +178,10 @@ func (v *vectors) play(t testing.TB) {
 	v.Chain, v.Start = m.state.Chain, point(cp)
 	for i := range v.Batches {
 		bv := &v.Batches[i]
-		b := &Batch{Height: bv.Height, Anchor: bv.Anchor, Time: bv.Time}
+		b := &Batch{Height: bv.Height, Anchor: bv.Anchor, Time: bv.Time, Shares: bv.Shares}
+		for _, w := range bv.Witnesses {
+			b.Witnesses = append(b.Witnesses, Witness(w))
+		}
 		for j := range bv.Transactions {
 			o := &bv.Transactions[j]
 			tx, id, err := CheckEncoded(v.Chain, &g.Params, o.Encoding)
@@ -173,6 +211,11 @@ func (v *vectors) play(t testing.TB) {
 			bv.Events = append(bv.Events, e.Encode())
 		}
 		bv.Checkpoint = point(m.Checkpoint(bv.Height))
+		peers, _ := m.Peers()
+		bv.Peers = nil
+		for i := range peers {
+			bv.Peers = append(bv.Peers, peers[i].Encode())
+		}
 	}
 	for i := range v.Invalid {
 		err := &Invalid{}
@@ -227,4 +270,15 @@ func TestVectors(t *testing.T) {
 			}
 		}
 	}
+}
+
+// vote is a reinstatement for the first offence by these outputs of keys 1 and 4, paid by an output of key 1.
+func vote(t testing.TB, chain types.Hash, peer types.Key, pays types.Input, outputs []types.Held) *types.Transaction {
+	tx := pay(7, 2000, priv(1).Public(), types.Key{}, pays)
+	b := types.Ballot{Outputs: outputs}
+	if err := SignBallot(types.ReinstateDigest(chain, peer, 1), &b, []sig.PrivateKey{priv(1), priv(4)}); err != nil {
+		t.Fatal(err)
+	}
+	tx.Records = []types.Record{types.Reinstate{Peer: peer, Offences: 1, Ballots: []types.Ballot{b}}}
+	return signed(t, chain, tx, 1)
 }

@@ -11,9 +11,9 @@ const (
 	shortKeyEvent  = keyEventSize - 32 // without the lock
 	minChunkKey    = 32 + 8 + 32
 	minChunkName   = 2 + 32 + 8 + 32
-	minChunkPeer   = 4 + 32 + 2 + 2 + 32 + 8 + 8
+	minChunkPeer   = 4 + 32 + 2 + 2 + 32 + 8 + 8 + 48
 	eventSize      = 92
-	checkpointSize = 328
+	checkpointSize = 360
 )
 
 // Encode is the reference's bytes: the kind in one, then of its fields those that it has.

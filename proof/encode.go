@@ -24,8 +24,8 @@ const (
 	MaxFacts     = types.MaxOutputs
 	maxSnapshot  = 8 + 2 + 40*types.MaxMembers
 	maxNameState = 2 + types.MaxName + 32 + 40
-	maxPeerState = 32 + 2 + types.MaxName + 2 + types.MaxAddress + 32 + 8 + 8
-	minStep      = 328 + 1 + 34 // a step without snapshot and votes
+	maxPeerState = 32 + 2 + types.MaxName + 2 + types.MaxAddress + 32 + 8 + 8 + 48
+	minStep      = 360 + 1 + 34 // a step without snapshot and votes
 	minOutput    = 32 + 8 + 132 + 1
 	keyEventSize = 1 + 8 + 32 + 4 + 72 + 8 + 8
 	minNameEvent = 32 + 8 + 8 + 32 + 2 + 2 + 32 + 64

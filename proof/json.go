@@ -33,6 +33,7 @@ type (
 		NamesRoot    types.Hash   `json:"names_root"`
 		PeersRoot    types.Hash   `json:"peers_root"`
 		SnapshotRoot types.Hash   `json:"snapshot_root"`
+		TallyRoot    types.Hash   `json:"tally_root"`
 	}
 	happenedJSON struct {
 		Kind        types.EventKind `json:"kind"` // 1 applied, 2 rejected, 3 payout
@@ -62,12 +63,23 @@ type (
 		Root  types.Hash `json:"root"`
 	}
 	peerStateJSON struct {
-		Peer    types.Key    `json:"peer"`
-		Name    string       `json:"name"`
-		Address string       `json:"address"`
-		Reward  types.Key    `json:"reward"`
-		Shares  types.Amount `json:"shares"`
-		Fees    types.Amount `json:"fees"`
+		Peer     types.Key    `json:"peer"`
+		Name     string       `json:"name"`
+		Address  string       `json:"address"`
+		Reward   types.Key    `json:"reward"`
+		Shares   types.Amount `json:"shares"`
+		Fees     types.Amount `json:"fees"`
+		Standing standingJSON `json:"standing"`
+	}
+	standingJSON struct {
+		Weight    types.Amount `json:"weight"`
+		Since     uint64       `json:"since"`
+		Present   uint32       `json:"present"`
+		Witnesses uint16       `json:"witnesses"`
+		Absent    uint64       `json:"absent"`
+		Offences  uint16       `json:"offences"`
+		Offended  uint64       `json:"offended"`
+		Cleared   uint64       `json:"cleared"`
 	}
 
 	outputStateJSON struct {
@@ -280,7 +292,9 @@ func JSON(s Statement) []byte {
 		})
 		v = nameJSON{p.Checkpoint, p.Name, state, p.Path.Encode(), p.Prefix.Encode(), events}
 	case *Peer:
-		state := some(p.State, func(s *types.PeerState) peerStateJSON { return peerStateJSON(*s) })
+		state := some(p.State, func(s *types.PeerState) peerStateJSON {
+			return peerStateJSON{s.Peer, s.Name, s.Address, s.Reward, s.Shares, s.Fees, standingJSON(s.Standing)}
+		})
 		v = peerJSON{p.Checkpoint, p.Peer, state, p.Path.Encode()}
 	case *Consistency:
 		v = consistencyJSON{p.Old, p.New, path(p.Path), path(p.History)}
@@ -400,5 +414,8 @@ func peerOfJSON(p *peerJSON) (Statement, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Peer{p.Checkpoint, p.Peer, some(p.State, func(s *peerStateJSON) types.PeerState { return types.PeerState(*s) }), *path}, nil
+	state := some(p.State, func(s *peerStateJSON) types.PeerState {
+		return types.PeerState{Peer: s.Peer, Name: s.Name, Address: s.Address, Reward: s.Reward, Shares: s.Shares, Fees: s.Fees, Standing: types.Standing(s.Standing)}
+	})
+	return &Peer{p.Checkpoint, p.Peer, state, *path}, nil
 }

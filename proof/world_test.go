@@ -91,7 +91,8 @@ func (w *world) must(err error) {
 
 func (w *world) peer(i int) *types.PeerState {
 	p := w.genesis.Peers[i]
-	return &types.PeerState{Peer: p.Peer, Name: p.Name, Address: p.Address, Reward: p.Reward, Shares: 100 * types.UnitsPerShare}
+	return &types.PeerState{Peer: p.Peer, Name: p.Name, Address: p.Address, Reward: p.Reward, Shares: 100 * types.UnitsPerShare,
+		Standing: types.Standing{Weight: 90 * types.UnitsPerShare, Since: 160, Present: 150, Witnesses: uint16(i), Absent: 1, Offences: 2, Offended: 3, Cleared: 4}}
 }
 
 func (w *world) name(i int) *types.NameState {

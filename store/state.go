@@ -78,7 +78,8 @@ type head struct {
 	state   *ledger.State
 }
 
-const maxState = 16 << 10
+// maxState bounds the ledger's state, most of which is who saw whom since the last snapshot.
+const maxState = 4 << 20
 
 func (h *head) encode() []byte {
 	e := types.NewEncoder(make([]byte, 0, 1024))

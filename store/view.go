@@ -346,6 +346,15 @@ func (v *View) Checkpoint(height uint64) (*Checkpoint, error) {
 	return lookup(v, "checkpoint", key(stateCheckpoint, u64(height)), decodeCheckpoint)
 }
 
+// CheckpointAt is Checkpoint for the ledger.
+func (v *View) CheckpointAt(height uint64) (*types.Checkpoint, error) {
+	c, err := v.Checkpoint(height)
+	if err != nil || c == nil {
+		return nil, err
+	}
+	return c.Checkpoint, nil
+}
+
 // Checkpoints goes over the checkpoints from a height up. The first of them is the one that
 // has an event of that height under it.
 func (v *View) Checkpoints(from uint64) iter.Seq2[*Checkpoint, error] {

@@ -17,6 +17,7 @@ type Checkpoint struct {
 	NamesRoot    Hash   // package trie
 	PeersRoot    Hash   // package trie
 	SnapshotRoot Hash   // of the newest snapshot taken at or below Height
+	TallyRoot    Hash   // of what was counted of peers since that snapshot (package ledger)
 }
 
 func (c *Checkpoint) encode(e *Encoder) {
@@ -34,6 +35,7 @@ func (c *Checkpoint) encode(e *Encoder) {
 	e.Hash(c.NamesRoot)
 	e.Hash(c.PeersRoot)
 	e.Hash(c.SnapshotRoot)
+	e.Hash(c.TallyRoot)
 }
 
 // Encode is the checkpoint's bytes.
@@ -64,7 +66,7 @@ func ReadCheckpoint(d *Decoder) *Checkpoint {
 		HistorySize: d.U64("history size"), HistoryRoot: d.Hash("history root"),
 		Outputs: d.U64("outputs"), OutputsRoot: d.Hash("outputs root"),
 		KeysRoot: d.Hash("keys root"), NamesRoot: d.Hash("names root"), PeersRoot: d.Hash("peers root"),
-		SnapshotRoot: d.Hash("snapshot root"),
+		SnapshotRoot: d.Hash("snapshot root"), TallyRoot: d.Hash("tally root"),
 	}
 }
 

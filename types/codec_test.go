@@ -60,6 +60,8 @@ var codecs = []codec{
 		func(_ Hash, p *PeerState) Hash { return PeerLeaf(p) }),
 	codecOf("name state", (*drawer).nameState, (*NameState).Encode, DecodeNameState,
 		func(_ Hash, n *NameState) Hash { return NameLeaf(n) }),
+	codecOf("evidence", (*drawer).evidence, Evidence.Encode, DecodeEvidence, nil),
+	codecOf("ballot", (*drawer).ballot, Ballot.Encode, DecodeBallot, nil),
 	codecOf("signed vote", (*drawer).signedVote, encodeSignedVote, decodeSignedVote,
 		func(chain Hash, v SignedVote) Hash { return VoteDigest(chain, v.Height, v.CheckpointVote.Checkpoint) }),
 }
@@ -152,10 +154,48 @@ func (r *drawer) output() Output { return Output{r.amount(), r.key(), Key(r.some
 func (r *drawer) input() Input { return Input{r.u64(), r.hash(), r.Uint32(), r.output()} }
 
 func (r *drawer) record() Record {
-	if r.IntN(2) == 0 {
+	switch r.IntN(6) {
+	case 0, 1:
 		return Notarise{r.hash()}
+	case 2:
+		return r.evidence()
+	case 3:
+		return r.reinstate()
 	}
 	return r.registerPeer()
+}
+
+func (r *drawer) evidence() Evidence {
+	switch o := Offence(1 + r.IntN(int(offenceEnd)-1)); o {
+	case Fork:
+		return ForkEvidence(r.block(), r.block())
+	case TwoVotes:
+		return TwoVotesEvidence(r.signedVote(), r.signedVote())
+	case FalseVote:
+		return Evidence{Offence: o, Votes: []SignedVote{r.signedVote()}}
+	default:
+		return Evidence{Offence: o, Blocks: []*Block{r.block()}}
+	}
+}
+
+func (r *drawer) ballot() (b Ballot) {
+	at := uint64(r.IntN(10))
+	for range 1 + r.IntN(4) {
+		b.Outputs = append(b.Outputs, Held{at, r.key()})
+		at += 1 + r.Uint64N(1000)
+	}
+	b.Signature = r.signature()
+	return b
+}
+
+func (r *drawer) reinstate() Reinstate {
+	v := Reinstate{Peer: r.key(), Offences: uint16(r.Uint32())}
+	for i := range 1 + r.IntN(3) {
+		b := r.ballot()
+		b.Outputs[0].Position = uint64(i) // ballots ascend
+		v.Ballots = append(v.Ballots, Ballot{b.Outputs[:1], b.Signature})
+	}
+	return v
 }
 
 func (r *drawer) registerPeer() RegisterPeer {
@@ -250,7 +290,7 @@ func (r *drawer) snapshot() *Snapshot {
 func (r *drawer) checkpoint() *Checkpoint {
 	return &Checkpoint{
 		r.hash(), r.height(), r.hash(), r.time(), r.u64(), r.hash(), r.u64(), r.hash(), r.u64(), r.hash(),
-		r.hash(), r.hash(), r.hash(), r.hash(),
+		r.hash(), r.hash(), r.hash(), r.hash(), r.hash(),
 	}
 }
 
@@ -285,7 +325,8 @@ func (r *drawer) outputState() *OutputState {
 }
 
 func (r *drawer) peerState() *PeerState {
-	return &PeerState{r.key(), r.name(), r.address(), r.key(), r.amount(), r.amount()}
+	return &PeerState{r.key(), r.name(), r.address(), r.key(), r.amount(), r.amount(), Standing{
+		r.amount(), r.height(), r.Uint32(), uint16(r.Uint32()), r.height(), uint16(r.Uint32()), r.height(), r.height()}}
 }
 
 func (r *drawer) nameState() *NameState {

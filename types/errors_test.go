@@ -15,12 +15,13 @@ func full(t testing.TB, name string) []byte {
 	}
 	whole := body
 	whole.Reveals = []Reveal{{Input: 0, Leaf: leaf, Path: []Hash{{1}}, Signers: 1}, {Input: 1, Leaf: Leaf{After: 1}}}
+	vote := CheckpointVote{1, Hash{1}, Signature{1}}
 	v, ok := map[string]any{
 		"transaction":      &whole,
 		"transaction body": &body,
 		"block": &Block{
 			Height: 1, Parent: Hash{9}, Merges: []Hash{{1}, {2}}, Time: 1, VRF: VRFProof{1}, Payload: Hash{1}, PayloadBytes: 9,
-			Checkpoint: CheckpointVote{1, Hash{1}, Signature{1}},
+			Checkpoint: vote,
 		},
 		"payload":      [][]byte{{1, 2}, {3}},
 		"snapshot":     &Snapshot{Height: 1, Members: []Member{{Key{1}, 5}, {Key{2}, 6}}},
@@ -30,9 +31,12 @@ func full(t testing.TB, name string) []byte {
 		"key event":    &KeyEvent{Spent: true, Output: Output{Value: 1}, Height: 1, Time: 1},
 		"name event":   &NameEvent{Height: 7, Time: 9, Record: peer},
 		"output state": &OutputState{Output: Output{Value: 1}, BornHeight: 1, BornTime: 2, SpentHeight: 3},
-		"peer state":   &PeerState{Peer: Key{1}, Name: "a", Address: "b:1", Reward: Key{2}, Shares: 1, Fees: 2},
-		"name state":   &NameState{Name: "a", Peer: Key{1}, Story: LogState{1, Hash{1}}},
-		"signed vote":  SignedVote{Key{1}, CheckpointVote{1, Hash{1}, Signature{1}}},
+		"peer state": &PeerState{Peer: Key{1}, Name: "a", Address: "b:1", Reward: Key{2}, Shares: 1, Fees: 2, Standing: Standing{
+			Weight: 3, Since: 4, Present: 5, Witnesses: 6, Absent: 7, Offences: 8, Offended: 9, Cleared: 10}},
+		"name state":  &NameState{Name: "a", Peer: Key{1}, Story: LogState{1, Hash{1}}},
+		"evidence":    TwoVotesEvidence(SignedVote{Key{1}, vote}, SignedVote{Key{1}, CheckpointVote{1, Hash{2}, Signature{2}}}),
+		"ballot":      Ballot{[]Held{{1, Key{1}}, {2, Key{2}}}, Signature{3}},
+		"signed vote": SignedVote{Key{1}, vote},
 	}[name]
 	if !ok {
 		t.Fatalf("no value of %s", name)
@@ -54,7 +58,7 @@ func (s spoil) data(t testing.TB) []byte {
 	return bad
 }
 
-func spoils() []spoil {
+func spoils(t testing.TB) []spoil {
 	const body = 1 + 16 + 8 + 8 // before the inputs
 	const outputs = body + 2 + 2*inputSize
 	const records = outputs + 2 + outputSize
@@ -70,6 +74,7 @@ func spoils() []spoil {
 	const vrf = times + 8
 	const payload = vrf + 1 + 97
 	const vote = payload + 32 + 4 + 32
+	const standing = 32 + 3 + 5 + 32 + 8 + 8
 	max := func(d Millis) []byte { return binary.BigEndian.AppendUint64(nil, uint64(MaxTime)+uint64(d)) }
 	rich := []byte{0x80, 0, 0, 0, 0, 0, 0, 0}
 	zero8, zero32 := make([]byte, 8), make([]byte, 32)
@@ -85,7 +90,7 @@ func spoils() []spoil {
 		{"transaction", NotCanonical, outputs + 2, rich},
 		{"transaction", TooLong, records, []byte{MaxRecords + 1}},
 		{"transaction", Unknown, records + 1, []byte{0}},
-		{"transaction", Unknown, records + 1, []byte{3}},
+		{"transaction", Unknown, records + 1, []byte{5}},
 		{"transaction", TooLong, name, []byte{0, MaxName + 1}},
 		{"transaction", NotCanonical, name + 2, []byte{0x7f}},
 		{"transaction", NotCanonical, name + 2, []byte{'\n'}},
@@ -167,6 +172,22 @@ func spoils() []spoil {
 		{"peer state", NotCanonical, 34, []byte{0x1f}},
 		{"peer state", NotCanonical, 32 + 3 + 5 + 32, rich},
 		{"peer state", NotCanonical, 32 + 3 + 5 + 32 + 8, rich},
+		{"peer state", NotCanonical, standing, rich},
+		{"peer state", NotCanonical, standing + 8, max(1)},
+		{"peer state", NotCanonical, standing + 22, max(1)},
+		{"peer state", NotCanonical, standing + 32, max(1)},
+		{"peer state", NotCanonical, standing + 40, max(1)},
+		{"evidence", Unknown, 0, []byte{0}},
+		{"evidence", Unknown, 0, []byte{byte(offenceEnd)}},
+		{"evidence", TooLong, 0, []byte{byte(Fork), 0, 1, 0, 1}},
+		{"evidence", Truncated, 0, []byte{byte(FalseSample), 0, 0, 0, 0}}, // a block of no bytes
+		{"evidence", NotCanonical, 1 + 32, max(1)},
+		{"evidence", NotCanonical, 1, []byte{2}}, // descending
+		{"evidence", NotCanonical, 1 + SignedVoteSize, full(t, "evidence")[1 : 1+SignedVoteSize]},
+		{"ballot", NotCanonical, 0, []byte{0, 0}},
+		{"ballot", TooLong, 0, []byte{MaxBallotOutputs >> 8, 1}},
+		{"ballot", TooLong, 0, []byte{0, 9}},
+		{"ballot", NotCanonical, 2 + 40, []byte{0, 0, 0, 0, 0, 0, 0, 1}},
 		{"name state", TooLong, 0, []byte{0, MaxName + 1}},
 		{"name state", NotCanonical, 2, []byte{0x80}},
 		{"signed vote", NotCanonical, 32, max(1)},
@@ -178,7 +199,7 @@ func spoils() []spoil {
 func TestDecodeErrors(t *testing.T) {
 	seen := map[DecodeKind]bool{}
 	tested := map[string]bool{}
-	for i, row := range spoils() {
+	for i, row := range spoils(t) {
 		c := codecNamed(row.codec)
 		if _, err := c.decode(full(t, row.codec)); err != nil {
 			t.Fatalf("row %d: %s before it is spoilt: %v", i, row.codec, err)

@@ -29,6 +29,8 @@ func FuzzDecodeNameEvent(f *testing.F)       { fuzz(f, "name event") }
 func FuzzDecodeOutputState(f *testing.F)     { fuzz(f, "output state") }
 func FuzzDecodePeerState(f *testing.F)       { fuzz(f, "peer state") }
 func FuzzDecodeNameState(f *testing.F)       { fuzz(f, "name state") }
+func FuzzDecodeEvidence(f *testing.F)        { fuzz(f, "evidence") }
+func FuzzDecodeBallot(f *testing.F)          { fuzz(f, "ballot") }
 func FuzzReadSignedVote(f *testing.F)        { fuzz(f, "signed vote") }
 
 // A genesis that is read is written and read again as the same chain.

@@ -22,20 +22,21 @@ type Params struct {
 	Sample          uint64 `json:"sample"`           // peers asked for a rival branch
 	MaxForked       uint64 `json:"max_forked"`       // blocks of one forked author that must be named
 	MinFeePerByte   Amount `json:"min_fee_per_byte"` // shares, decimal
+	SampleEvery     uint64 `json:"sample_every"`     // heights; blocks of its multiples prove storage. 0: none do
 }
 
 // LocalParams suit a network on one machine: short runs and waits.
 var LocalParams = Params{
 	SnapshotLag: 40, SnapshotPeriod: 160, RunLength: 64, RunTail: 8,
 	WaitLeader: 100, WaitQuorum: 1000, WaitIdle: 1000,
-	CheckpointEvery: 1, Sample: 32, MaxForked: 8, MinFeePerByte: 1,
+	CheckpointEvery: 1, Sample: 32, MaxForked: 8, MinFeePerByte: 1, SampleEvery: 1,
 }
 
 // MainParams suit peers across the internet.
 var MainParams = Params{
 	SnapshotLag: 1000, SnapshotPeriod: 4096, RunLength: 64, RunTail: 8,
 	WaitLeader: 1000, WaitQuorum: 4000, WaitIdle: 1000,
-	CheckpointEvery: 16, Sample: 32, MaxForked: 8, MinFeePerByte: 1,
+	CheckpointEvery: 16, Sample: 32, MaxForked: 8, MinFeePerByte: 1, SampleEvery: 16,
 }
 
 // Check reports the first parameter that no network can run with.
@@ -93,7 +94,7 @@ func (g *Genesis) Encode() []byte {
 	for _, v := range []uint64{
 		p.SnapshotLag, p.SnapshotPeriod, p.RunLength, p.RunTail,
 		uint64(p.WaitLeader), uint64(p.WaitQuorum), uint64(p.WaitIdle),
-		p.CheckpointEvery, p.Sample, p.MaxForked, uint64(p.MinFeePerByte),
+		p.CheckpointEvery, p.Sample, p.MaxForked, uint64(p.MinFeePerByte), p.SampleEvery,
 	} {
 		e.U64(v)
 	}

@@ -60,6 +60,7 @@ func TestChainIDCoversAll(t *testing.T) {
 		func(g *Genesis) { g.Params.Sample++ },
 		func(g *Genesis) { g.Params.MaxForked++ },
 		func(g *Genesis) { g.Params.MinFeePerByte++ },
+		func(g *Genesis) { g.Params.SampleEvery++ },
 		func(g *Genesis) { g.Peers[0].Peer[31]++ },
 		func(g *Genesis) { g.Peers[0].Name += "x" },
 		func(g *Genesis) { g.Peers[0].Address += "1" },

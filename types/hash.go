@@ -9,6 +9,7 @@
 //	the money  Output, Lock leaves, Transaction, Record
 //	the past   Block, Checkpoint, CheckpointVote, Certificate, Snapshot
 //	the facts  Event, KeyEvent, OutputState, PeerState, NameState
+//	the law    Evidence, Reinstate, Standing
 //	the start  Genesis, Params
 package types
 
@@ -133,4 +134,7 @@ var (
 	tagBranch         = NewTag("charter/branch")
 	tagRegisterPeer   = NewTag("charter/register peer")
 	tagPayout         = NewTag("charter/payout")
+	tagReinstate      = NewTag("charter/reinstate")
+	tagSampleDraw     = NewTag("charter/sample draw")
+	tagSample         = NewTag("charter/sample")
 )

@@ -27,6 +27,12 @@ func (v SignedVote) Encode(e *Encoder) {
 	v.CheckpointVote.encode(e)
 }
 
+func (v SignedVote) bytes() []byte {
+	e := NewEncoder(nil)
+	v.Encode(e)
+	return e.Data()
+}
+
 // ReadSignedVote reads a vote that is part of something larger. It refuses the vote for no
 // checkpoint: who has none to vote for sends none.
 func ReadSignedVote(d *Decoder) SignedVote {

@@ -32,10 +32,21 @@ const (
 	NameTaken
 	// UnknownHost: an output names a host that is no registered peer.
 	UnknownHost
+	// UnknownPeer: a record is about a key that is no registered peer.
+	UnknownPeer
+	// SettledOffence: the offender is marked already, or what it did is forgiven.
+	SettledOffence
+	// Unproven: the state does not bear out what evidence says.
+	Unproven
+	// NotOffended: a vote reinstates a peer that is in good standing, or is about another of its offences.
+	NotOffended
+	// TooFewShares: the outputs that vote and are unspent do not hold more than half of the supply.
+	TooFewShares
 	reasonEnd
 )
 
-var reasons = [...]string{"", "unknown output", "output already spent", "too early", "too late", "name taken", "unknown host"}
+var reasons = [...]string{"", "unknown output", "output already spent", "too early", "too late", "name taken", "unknown host",
+	"unknown peer", "offence already settled", "not proven", "not marked for that offence", "too few shares"}
 
 // String is the reason in words.
 func (r Reason) String() string {
@@ -185,12 +196,13 @@ func DecodeOutputState(data []byte) (*OutputState, error) {
 
 // PeerState is a leaf of the peers tree.
 type PeerState struct {
-	Peer    Key
-	Name    string
-	Address string // host:port
-	Reward  Key    // lock of the outputs that pay its fees
-	Shares  Amount // sum of the unspent outputs it hosts
-	Fees    Amount // earned and not yet paid out
+	Peer     Key
+	Name     string
+	Address  string // host:port
+	Reward   Key    // lock of the outputs that pay its fees
+	Shares   Amount // sum of the unspent outputs it hosts
+	Fees     Amount // earned and not yet paid out
+	Standing Standing
 }
 
 // Encode is the peer's bytes.
@@ -202,6 +214,7 @@ func (p *PeerState) Encode() []byte {
 	e.Key(p.Reward)
 	e.Amount(p.Shares)
 	e.Amount(p.Fees)
+	p.Standing.encode(e)
 	return e.Data()
 }
 
@@ -210,7 +223,7 @@ func DecodePeerState(data []byte) (*PeerState, error) {
 	d := NewDecoder("peer", data)
 	p := &PeerState{
 		Peer: d.Key("peer"), Name: d.String("name", MaxName), Address: d.String("address", MaxAddress),
-		Reward: d.Key("reward"), Shares: d.Amount("shares"), Fees: d.Amount("fees"),
+		Reward: d.Key("reward"), Shares: d.Amount("shares"), Fees: d.Amount("fees"), Standing: decodeStanding(d),
 	}
 	if err := d.Finish(); err != nil {
 		return nil, err

@@ -66,7 +66,7 @@ func decodeInput(d *Decoder) Input {
 }
 
 // Record is what a transaction says besides moving value. Its concrete types are
-// Notarise and RegisterPeer; each has its rules in package ledger.
+// Notarise, RegisterPeer, Evidence and Reinstate; each has its rules in package ledger.
 type Record interface {
 	kind() uint8
 	encode(e *Encoder)
@@ -75,6 +75,8 @@ type Record interface {
 const (
 	recordNotarise     = 1
 	recordRegisterPeer = 2
+	recordEvidence     = 3
+	recordReinstate    = 4
 )
 
 // Notarise says that a document with this hash existed.
@@ -133,6 +135,10 @@ func decodeRecord(d *Decoder) Record {
 		return Notarise{d.Hash("document")}
 	case recordRegisterPeer:
 		return decodeRegisterPeer(d)
+	case recordEvidence:
+		return decodeEvidence(d)
+	case recordReinstate:
+		return decodeReinstate(d)
 	default:
 		d.Fail(Unknown, fmt.Sprintf("kind %d", kind))
 		return nil

@@ -306,7 +306,7 @@ func refusals(t testing.TB, c codec) (out []refusedVector) {
 	refuse(data[:1])
 	refuse(data[:len(data)-1])
 	refuse(append(bytes.Clone(data), 0))
-	for _, row := range spoils() {
+	for _, row := range spoils(t) {
 		if row.codec == c.name {
 			refuse(row.data(t))
 		}
