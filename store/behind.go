@@ -124,13 +124,8 @@ func (t *tables) write(b *pebble.Batch, class int) error {
 
 func (t *tables) tries() [3]*trieTable { return [3]*trieTable{t.keys, t.names, t.peers} }
 
-// full reports whether the dirty pages of a tree leave too little room for clean ones.
 func (t *tables) full() bool {
-	full := t.outputs.bytes > t.outputs.limit/8*7
-	for _, t := range t.tries() {
-		full = full || t.bytes > t.limit/8*7
-	}
-	return full
+	return t.outputs.full() || t.keys.full() || t.names.full() || t.peers.full()
 }
 
 // writeBehind puts the record of a commit, whose pages are dirty already, and the pages whose turn

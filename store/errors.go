@@ -35,6 +35,18 @@ const (
 	SignedTwice
 	// Stopped: the disk failed, and the store with it.
 	Stopped
+	// Importing: the state of a checkpoint is being fetched into the directory, and is not whole yet.
+	Importing
+	// HasState: a state is to be fetched into a directory that has one.
+	HasState
+	// Unfit: what was given is not of the checkpoint whose state is being fetched.
+	Unfit
+	// NotKept: the store was begun from the state of a checkpoint, and does not have what came before. Height is the checkpoint's.
+	NotKept
+	// NoChunk: the state has no such chunk.
+	NoChunk
+	// TooLarge: there is too much under the prefix for one chunk. Depth is the length of prefixes to ask for.
+	TooLarge
 )
 
 var kinds = map[Kind]struct{ what, next string }{
@@ -48,6 +60,12 @@ var kinds = map[Kind]struct{ what, next string }{
 		"Do not delete files to get past this: a peer that signs twice at a height loses its standing"},
 	SignedTwice: {"signed before", "do not send it: this is a bug, or two processes sign with one key"},
 	Stopped:     {"stopped", "see to the disk (space, permissions, mount, health), then start again: what was acknowledged is there"},
+	Importing:   {"importing", "go on with the import, by joining again at the same checkpoint or another; or choose another directory"},
+	HasState:    {"has a state", "start without joining; or choose an empty directory"},
+	Unfit:       {"unfit", "fetch it again from other peers; if they all give the same, the checkpoint is not one to trust"},
+	NotKept:     {"not kept", "ask a peer that keeps more of the past"},
+	NoChunk:     {"no chunk", "ask for what follows from the checkpoint"},
+	TooLarge:    {"too large", "ask for it in the parts named"},
 }
 
 // String is the kind in words.
@@ -59,6 +77,8 @@ type Error struct {
 	Dir    string
 	Detail string // the values that disagree
 	Err    error  // what was behind it, perhaps nil
+	Height uint64 // of NotKept
+	Depth  uint16 // of TooLarge
 }
 
 // Next is what the operator should do.

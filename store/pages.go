@@ -20,15 +20,12 @@ import (
 //
 //	changed   what the Batch at work has changed, for itself alone
 //	past      for a Snapshot, pages that were replaced after it
-//	dirty     pages that are newer than on the disk: they must be kept
-//	clean     pages that are as on the disk: kept as long as there is room
+//	held      pages in memory: all that are newer than on the disk, and others as long as there is room
 //	disk
 //
 // Pages never change, so all of these share them.
 
-// table is the pages of one tree as of the newest state. Of its fields, clean has a lock of its own;
-// the others change with Store.state.mu held, in the goroutine that has the Batch, which may read
-// them without.
+// table is the pages of one tree as of the newest state.
 type table[K comparable, P any] struct {
 	name   string
 	class  func(K) int // which pages are written together; gridClass: never
@@ -36,14 +33,24 @@ type table[K comparable, P any] struct {
 	encode func([]byte, K, *P) []byte // appends
 	decode func(K, []byte) (*P, error)
 	size   func(*P) int
+	limit  int // bytes
 
-	dirty [classes + 1]map[K]*P // nil: the page is gone
-	bytes int                   // of dirty
-	clean *pageCache[K, *P]
-	limit int // bytes of both
+	mu    sync.Mutex
+	held  [classes + 1]map[K]*held[P]
+	bytes int // of held
+	dirty int // bytes, of those in held
+	sweep int // class in which room is made next
 
+	// These change with Store.state.mu held.
 	past  []map[K]step[P] // what the commits changed, from the one after the oldest Snapshot on
 	first uint64          // version that past[0] led to
+}
+
+// held is a page in memory.
+type held[P any] struct {
+	page  *P   // nil: the page is gone, and is still on the disk
+	dirty bool // it is not as on the disk
+	used  bool // since room was last made in its class
 }
 
 // step is what became of a page. Nil is no page.
@@ -51,10 +58,14 @@ type step[P any] struct{ page, was *P }
 
 // now is a page of the newest state, if it is in memory; nil if it is known that there is none.
 func (t *table[K, P]) now(k K) (p *P, known bool) {
-	if p, known = t.dirty[t.class(k)][k]; known {
-		return p, true
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.held[t.class(k)][k]
+	if h == nil {
+		return nil, false
 	}
-	return t.clean.get(k)
+	h.used = true
+	return h.page, true
 }
 
 // at is a page as of a version, if it is in memory.
@@ -75,6 +86,41 @@ func (t *table[K, P]) read(k K, data []byte, err error) (*P, error) {
 	return t.decode(k, data)
 }
 
+// hold puts in a page that was read from the disk.
+func (t *table[K, P]) hold(k K, p *P) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.enter(k, &held[P]{page: p})
+	t.bytes += t.size(p)
+	t.makeRoom()
+}
+
+func (t *table[K, P]) enter(k K, h *held[P]) {
+	c := t.class(k)
+	if t.held[c] == nil {
+		t.held[c] = map[K]*held[P]{}
+	}
+	t.held[c][k] = h
+}
+
+// makeRoom drops clean pages that were not used since the last time, class by class, when there are
+// too many, and some more, so that it has not to go over them again at once.
+func (t *table[K, P]) makeRoom() {
+	if t.bytes <= t.limit {
+		return
+	}
+	for n := 0; n < 2*classes && t.bytes > t.limit-t.limit/32; n++ {
+		for k, h := range t.held[t.sweep] {
+			if !h.dirty && !h.used {
+				t.bytes -= t.size(h.page)
+				delete(t.held[t.sweep], k)
+			}
+			h.used = false
+		}
+		t.sweep = (t.sweep + 1) % classes
+	}
+}
+
 // keep makes what a batch changed a part of the newest state, which gets this version.
 func (t *table[K, P]) keep(version uint64, steps map[K]step[P], pinned bool) {
 	switch {
@@ -86,23 +132,34 @@ func (t *table[K, P]) keep(version uint64, steps map[K]step[P], pinned bool) {
 	default:
 		t.past = append(t.past, steps)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for k, s := range steps {
 		c := t.class(k)
-		if t.dirty[c] == nil {
-			t.dirty[c] = map[K]*P{}
+		h := t.held[c][k]
+		switch {
+		case h == nil:
+			h = new(held[P])
+			t.enter(k, h)
+		case h.page != nil:
+			t.count(h, -1)
 		}
-		if was := t.dirty[c][k]; was != nil {
-			t.bytes -= t.size(was)
-		} else {
-			t.clean.remove(k)
-		}
-		if t.dirty[c][k] = s.page; s.page != nil {
-			t.bytes += t.size(s.page)
+		h.page, h.dirty, h.used = s.page, c != gridClass, true
+		if s.page != nil {
+			t.count(h, 1)
 		} else if c == gridClass {
-			delete(t.dirty[c], k)
+			delete(t.held[c], k)
 		}
 	}
-	t.clean.resize(t.limit - t.bytes)
+	t.makeRoom()
+}
+
+// count adds or takes away the bytes of a page.
+func (t *table[K, P]) count(h *held[P], sign int) {
+	n := sign * t.size(h.page)
+	if t.bytes += n; h.dirty {
+		t.dirty += n
+	}
 }
 
 // forget drops the steps up to a version.
@@ -118,96 +175,46 @@ func (t *table[K, P]) write(b *pebble.Batch, class int) error {
 	type entry struct {
 		key []byte
 		k   K
+		*held[P]
 	}
-	entries := make([]entry, 0, len(t.dirty[class]))
-	for k := range t.dirty[class] {
-		entries = append(entries, entry{t.key(k), k})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var entries []entry
+	for k, h := range t.held[class] {
+		if h.dirty {
+			entries = append(entries, entry{t.key(k), k, h})
+		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return bytes.Compare(a.key, b.key) })
 	var buffer []byte
 	for _, e := range entries {
-		p := t.dirty[class][e.k]
-		if p == nil {
+		e.dirty = false
+		if e.page == nil {
+			delete(t.held[class], e.k)
 			if err := b.Delete(e.key, nil); err != nil {
 				return err
 			}
 			continue
 		}
-		buffer = t.encode(buffer[:0], e.k, p)
+		t.dirty -= t.size(e.page)
+		buffer = t.encode(buffer[:0], e.k, e.page)
 		if err := b.Set(e.key, buffer, nil); err != nil {
 			return err
 		}
-		t.bytes -= t.size(p)
-		t.clean.put(e.k, p)
 	}
-	t.dirty[class] = nil
-	t.clean.resize(t.limit - t.bytes)
 	return nil
 }
 
-// pageCache keeps pages up to about a number of bytes: those used last, in two generations, of
-// which the older is dropped when the younger has half of the bytes.
-type pageCache[K comparable, P any] struct {
-	mu         sync.Mutex
-	limit      int
-	bytes      int // of young
-	young, old map[K]P
-	size       func(P) int
-}
-
-func newPageCache[K comparable, P any](limit int, size func(P) int) *pageCache[K, P] {
-	return &pageCache[K, P]{limit: limit, young: map[K]P{}, size: size}
-}
-
-func (c *pageCache[K, P]) resize(limit int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.limit = limit
-}
-
-func (c *pageCache[K, P]) get(k K) (P, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p, ok := c.young[k]
-	if !ok {
-		if p, ok = c.old[k]; ok {
-			delete(c.old, k)
-			c.enter(k, p)
-		}
-	}
-	return p, ok
-}
-
-func (c *pageCache[K, P]) put(k K, p P) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.enter(k, p)
-}
-
-func (c *pageCache[K, P]) enter(k K, p P) {
-	if was, ok := c.young[k]; ok {
-		c.bytes -= c.size(was)
-	} else if c.bytes > c.limit/2 {
-		c.old, c.young, c.bytes = c.young, map[K]P{}, 0
-	}
-	c.young[k] = p
-	c.bytes += c.size(p)
-}
-
-func (c *pageCache[K, P]) remove(k K) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if was, ok := c.young[k]; ok {
-		c.bytes -= c.size(was)
-		delete(c.young, k)
-	}
-	delete(c.old, k)
-}
+// full reports whether there is too little room for clean pages.
+func (t *table[K, P]) full() bool { return t.dirty > t.limit/8*7 }
 
 type (
 	trieTable    = table[trie.NodeID, trie.Page]
 	outputsTable = table[forest.PageID, forest.Page]
 )
+
+// holdBytes is about what it takes to hold a page, besides itself.
+const holdBytes = 80
 
 func newTrieTable(name string, space byte, limit int64) *trieTable {
 	return &trieTable{
@@ -221,22 +228,19 @@ func newTrieTable(name string, space byte, limit int64) *trieTable {
 		key:    func(slot trie.NodeID) []byte { return key(space, slot.Encode()) },
 		encode: func(data []byte, slot trie.NodeID, p *trie.Page) []byte { return p.Append(data, slot) },
 		decode: trie.DecodePage,
-		size:   (*trie.Page).Bytes,
-		clean:  newPageCache[trie.NodeID](int(limit), (*trie.Page).Bytes),
+		size:   func(p *trie.Page) int { return p.Bytes() + holdBytes },
 		limit:  int(limit),
 	}
 }
 
 func newOutputsTable(limit int64) *outputsTable {
-	size := func(*forest.Page) int { return forest.PageBytes }
 	return &outputsTable{
 		name:   "tree of outputs",
 		class:  func(id forest.PageID) int { return int(id.Index/64) % classes },
 		key:    func(id forest.PageID) []byte { return nodeKey(stateForest, id.Level, id.Index) },
 		encode: func(data []byte, _ forest.PageID, p *forest.Page) []byte { return append(data, p.Encode()...) },
 		decode: func(_ forest.PageID, data []byte) (*forest.Page, error) { return forest.DecodePage(data) },
-		size:   size,
-		clean:  newPageCache[forest.PageID](int(limit), size),
+		size:   func(*forest.Page) int { return forest.PageBytes + holdBytes },
 		limit:  int(limit),
 	}
 }
@@ -382,16 +386,9 @@ func (b *batchPages[K, P]) page(k K) (*P, error) {
 		return nil, b.s.read(b.t.name, err)
 	}
 	if p != nil {
-		b.t.clean.put(k, p)
+		b.t.hold(k, p)
 	}
 	return p, nil
-}
-
-func (b *batchPages[K, P]) set(k K, page, was *P) {
-	if s, ok := b.changed[k]; ok {
-		was = s.was
-	}
-	b.changed[k] = step[P]{page, was}
 }
 
 // batchTrie is a trie as it is in a Batch. It is a trie.PageReader.
@@ -410,9 +407,19 @@ func (b *batchTrie) Page(slot trie.NodeID) (*trie.Page, error) {
 func (b *batchTrie) Node(slot trie.NodeID) (trie.Node, error) { return b.s.trieNode(b, b.t, slot) }
 
 func (b *batchTrie) add(r *trie.Result) {
+	fresh := len(b.changed) == 0
+	if fresh {
+		b.changed = make(map[trie.NodeID]step[trie.Page], len(r.Pages))
+	}
 	for i := range r.Pages {
 		w := &r.Pages[i]
-		b.set(w.ID, w.Page, w.Was)
+		was := w.Was
+		if !fresh {
+			if s, ok := b.changed[w.ID]; ok {
+				was = s.was
+			}
+		}
+		b.changed[w.ID] = step[trie.Page]{w.Page, was}
 	}
 }
 

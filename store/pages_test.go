@@ -82,28 +82,31 @@ func proves(t *testing.T, p *Snapshot) {
 	check(t, p.Close())
 }
 
-func TestPageCache(t *testing.T) {
-	c := newPageCache[int](100, func(n int) int { return n })
-	for i := range 100 {
-		c.put(i, 10)
-		c.put(i, 5)
-		if _, ok := c.get(0); !ok {
+// TestTableMakesRoom reads pages through a table that has room for few: what is dirty or used stays, the rest goes.
+func TestTableMakesRoom(t *testing.T) {
+	tb := newOutputsTable(100 * (forest.PageBytes + holdBytes))
+	id := func(i int) forest.PageID { return forest.PageID{Index: uint64(i) * 64} }
+	steps := map[forest.PageID]step[forest.Page]{}
+	for i := range 20 {
+		steps[id(i)] = step[forest.Page]{page: new(forest.Page)}
+	}
+	tb.keep(1, steps, false)
+	for i := 20; i < 2000; i++ {
+		tb.hold(id(i), new(forest.Page))
+		if _, known := tb.now(id(20)); !known {
 			t.Fatalf("what is always used was dropped at %d", i)
 		}
 	}
-	held := len(c.young) + len(c.old)
-	for i := range 100 {
-		_, young := c.young[i]
-		_, old := c.old[i]
-		if there := young || old; there != (i == 0 || i > 94) && (i < 70 || i > 94) {
-			t.Errorf("page %d of 100: %v", i, there)
+	count := 0
+	for _, class := range tb.held {
+		count += len(class)
+	}
+	if count > 100 || tb.bytes != count*(forest.PageBytes+holdBytes) || tb.dirty != 20*(forest.PageBytes+holdBytes) {
+		t.Errorf("%d pages are held, of %d bytes, %d dirty", count, tb.bytes, tb.dirty)
+	}
+	for i := range 20 {
+		if _, known := tb.now(id(i)); !known {
+			t.Errorf("page %d is dirty, and not held", i)
 		}
-	}
-	if held > 24 {
-		t.Errorf("%d pages of 5 in a cache of 100", held)
-	}
-	c.remove(99)
-	if _, ok := c.get(99); ok {
-		t.Error("a page that was removed is there")
 	}
 }

@@ -25,6 +25,7 @@ import (
 //	'o' position               an output
 //	'k' lock, number           an event of a lock, numbered from 0 for each lock (keyEntry)
 //	'f' path in the keys tree  a lock, and the frontier of the log of its events
+//	'l' lock, index            root of a full range of a long log of a lock (export.go)
 //	'q' peer                   a peer
 //	'n' name                   who holds it
 //	'g' name                   frontier of its story
@@ -49,6 +50,7 @@ const (
 	stateOutput     = 'o'
 	stateKeyEvent   = 'k'
 	stateKeyLog     = 'f'
+	stateKeyRange   = 'l'
 	statePeer       = 'q'
 	stateName       = 'n'
 	stateStory      = 'g'
@@ -197,7 +199,7 @@ func (b *Batch) Discard() error { return errors.Join(b.trees.close(), b.b.Close(
 // ledger.Commit made of them, and the state behind.
 func (b *Batch) Add(state *ledger.State, c *ledger.Changes, w *ledger.Writes) error {
 	b.head.state = state
-	return errors.Join(b.addKeys(c, w), b.addEvents(c), b.addOutputs(c), b.addRecords(c, w), b.trees.add(w))
+	return errors.Join(b.addKeys(c, w), b.addEvents(c), b.addOutputs(c), b.addRecords(c, w), b.addKeyRanges(c, w), b.trees.add(w))
 }
 
 func (b *Batch) addEvents(c *ledger.Changes) error {

@@ -54,6 +54,8 @@ type Options struct {
 	Logger *slog.Logger // nil is none
 	Cache  int64        // bytes of cached disk blocks, and for pages of the trees 2¾ times as many; 0 is DefaultCache
 
+	importing bool // by OpenImport
+
 	memtable uint64 // bytes before a database writes a table; tests want it small
 	turn     int    // changes of the trees in which all their pages are written (behind.go); likewise
 }

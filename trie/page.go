@@ -1,7 +1,6 @@
 package trie
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -64,7 +63,7 @@ func (e *entry) covers(p *Path) bool { return common(&e.path, p) >= e.slot }
 
 // before reports whether all at and below the entry is on the left of a path.
 func (e *entry) before(p *Path) bool {
-	return bytes.Compare(e.path[:], p[:]) < 0 && !e.covers(p)
+	return compare(&e.path, p) < 0 && (e.leaf() || !e.covers(p))
 }
 
 // hash is the hash of the node at the top of the entry.

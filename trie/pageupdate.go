@@ -48,6 +48,19 @@ func (r *row) add(e *entry, old int, changed bool) {
 	r.kept, r.gap = old, false
 }
 
+// copy appends entries of the old page, as they are.
+func (r *row) copy(old []entry, from, to int) {
+	if from == to {
+		return
+	}
+	r.add(&old[from], from, false)
+	r.entries = append(r.entries, old[from+1:to]...)
+	for range to - from - 1 {
+		r.marks = append(r.marks, false, false)
+	}
+	r.kept = to - 1
+}
+
 // drop leaves an entry of the old page out. Every node that was above it is above one of its neighbours.
 func (r *row) drop() {
 	if n := len(r.entries); n > 0 {
@@ -170,11 +183,11 @@ func (b *pager) merge(depth int, slot NodeID, old []entry, changes []Change) err
 	r, i := b.rows[depth], 0
 	for len(changes) > 0 {
 		c := &changes[0]
+		from, n := i, 1
 		for i < len(old) && old[i].before(&c.Path) {
-			r.add(&old[i], i, false)
 			i++
 		}
-		n := 1
+		r.copy(old, from, i)
 		switch here := i < len(old) && old[i].covers(&c.Path); {
 		case here && !old[i].leaf():
 			n = below(&old[i], changes)
@@ -201,9 +214,7 @@ func (b *pager) merge(depth int, slot NodeID, old []entry, changes []Change) err
 		}
 		changes = changes[n:]
 	}
-	for ; i < len(old); i++ {
-		r.add(&old[i], i, false)
-	}
+	r.copy(old, i, len(old))
 	return nil
 }
 

@@ -107,6 +107,17 @@ func common(a, b *Path) uint16 {
 	return PathBits
 }
 
+// compare orders paths from left to right.
+func compare(a, b *Path) int {
+	if x, y := binary.BigEndian.Uint64(a[:]), binary.BigEndian.Uint64(b[:]); x != y {
+		if x < y {
+			return -1
+		}
+		return 1
+	}
+	return bytes.Compare(a[8:], b[8:])
+}
+
 // NodeID is the beginning of paths: it names the slot where a node is stored, and is the prefix
 // of a node. The zero NodeID is the empty beginning, the slot of the root.
 type NodeID struct {

@@ -1,7 +1,6 @@
 package trie
 
 import (
-	"bytes"
 	"slices"
 	"sort"
 
@@ -39,7 +38,7 @@ type Result struct {
 // Errors: RepeatedPath, BadNode.
 func Update(r Reader, root types.Hash, changes []Change) (Result, error) {
 	changes = slices.Clone(changes)
-	slices.SortFunc(changes, func(a, b Change) int { return bytes.Compare(a.Path[:], b.Path[:]) })
+	slices.SortFunc(changes, func(a, b Change) int { return compare(&a.Path, &b.Path) })
 	for i := range changes[min(1, len(changes)):] {
 		if changes[i].Path == changes[i+1].Path {
 			return Result{}, refuse(RepeatedPath, "%x", changes[i].Path)
