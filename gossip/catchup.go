@@ -97,11 +97,11 @@ func (g *Gossip) farBehind() bool {
 	return best != nil && best.status.Top > top+closeBy
 }
 
-// pass pulls from a little below the own top to the end of what a peer has. It reports
+// pass pulls from where others may have something new to the end of what a peer has. It reports
 // whether another pass may bring more: this one led higher, or another peer may do better.
 func (g *Gossip) pass() bool {
-	top, _ := g.cfg.Chain.Heights()
-	from := max(top, overlap) - overlap + 1
+	top, final := g.cfg.Chain.Heights()
+	from := unsure(top, final, overlap) + 1
 	var (
 		source    *link
 		claim     uint64
@@ -139,7 +139,7 @@ func (g *Gossip) pass() bool {
 			return true // from our own top once more, and from somebody else
 		}
 		key := source.peer.Key
-		g.tasks.Go(func() { delivered <- g.deliver(key, b.Blocks) })
+		g.tasks.Go(func() { delivered <- g.deliver(key, g.fresh(b.Blocks)) })
 		if b.Next == 0 {
 			break
 		}
@@ -159,6 +159,33 @@ func (g *Gossip) pass() bool {
 		g.doubt(source.peer)
 	}
 	return true
+}
+
+// unsure is the height up to which nothing that others have can be new here: the final one, for
+// in a cut each side builds heights of its own above it; or a few heights below the own top, if that
+// is lower; but not so low that it would be a long way for little.
+func unsure(top, final, few uint64) uint64 {
+	few = max(top, few) - few
+	return max(min(few, final), max(top, maxUnsure)-maxUnsure)
+}
+
+// fresh are the blocks of a range that the chain does not have: ranges overlap what is there, and
+// those of many peers one another.
+func (g *Gossip) fresh(blocks []block) []block {
+	var out []block
+	for _, b := range blocks {
+		g.mu.Lock()
+		seen := g.seen.has(b.ID)
+		g.mu.Unlock()
+		if seen { // and taken, unless the chain has let go of it
+			if _, ok, err := g.cfg.Chain.Block(b.ID); ok && err == nil {
+				g.count(&g.stats.Duplicates, 1)
+				continue
+			}
+		}
+		out = append(out, b)
+	}
+	return out
 }
 
 // settled waits until the chain has taken in what it was given, as long as that goes on, and

@@ -8,13 +8,15 @@ import (
 	"charter/types"
 )
 
-// want is a block that the chain lacks. Each is asked of one peer at a time: of the one that
-// sent a descendant first, then of the others.
+// want is a block that the chain lacks. It is asked of one peer after the other: of the one that
+// sent a descendant first, then of the others. Who does not answer soon, as one that was just cut
+// off, is not waited for: the next is asked besides.
 type want struct {
 	from   types.Key
-	tried  map[types.Key]bool
-	asked  bool // of a peer, which has not answered yet
-	rounds int  // times that all peers were tried
+	tried  map[types.Key]bool // in this round; some may not have answered yet
+	asking int                // how many those are
+	asked  time.Time          // when the last of them was asked
+	rounds int                // times that all peers were tried
 	next   time.Time
 }
 
@@ -84,33 +86,36 @@ func (g *Gossip) assign() {
 	defer g.mu.Unlock()
 	jobs := map[*link][]types.Hash{}
 	for id, w := range g.wants {
-		if w.asked || now.Before(w.next) {
+		if now.Before(w.next) || w.asking == maxAsked || w.asking > 0 && now.Sub(w.asked) < g.timing.Hedge {
 			continue
 		}
 		l, waiting := g.source(w, jobs)
 		switch {
 		case l != nil:
-			w.asked = true
+			w.asking++
+			w.asked, w.tried[l.peer.Key] = now, true
 			jobs[l] = append(jobs[l], id)
-		case waiting:
+		case waiting || w.asking > 0:
 		default:
 			g.nextRound(id, w, now)
 		}
 	}
 	for l, ids := range jobs {
-		l.pulling = true
+		l.pulling = now
 		g.spawn(func() { g.pull(l, ids) })
 	}
 }
 
 // source is the link to ask for w, or none; waiting says that some untried one is busy.
 func (g *Gossip) source(w *want, jobs map[*link][]types.Hash) (l *link, waiting bool) {
-	free := func(l *link) bool { return !l.pulling && len(jobs[l]) < maxIDs }
+	free := func(l *link) bool { return l.pulling.IsZero() && len(jobs[l]) < maxIDs }
 	if p := g.peers[w.from]; p != nil && p.link != nil && !w.tried[w.from] {
-		if free(p.link) {
+		switch {
+		case free(p.link):
 			return p.link, false
+		case p.link.pulling.IsZero() || time.Since(p.link.pulling) < g.timing.Hedge:
+			return nil, true
 		}
-		return nil, true
 	}
 	for key, p := range g.peers { // in random order, as maps go
 		if p.link == nil || w.tried[key] {
@@ -143,7 +148,7 @@ func (g *Gossip) pull(l *link, ids []types.Hash) {
 	blocks, looked, err := g.pullBlocks(l, ids)
 	from := l.peer.Key
 	g.mu.Lock()
-	l.pulling = false
+	l.pulling = time.Time{}
 	got := make(map[types.Hash]bool, len(blocks))
 	wanted := blocks[:0]
 	for _, b := range blocks {
@@ -162,12 +167,11 @@ func (g *Gossip) pull(l *link, ids []types.Hash) {
 		if w == nil || got[id] {
 			continue
 		}
-		w.asked = false
-		if i < looked || err != nil {
-			w.tried[from] = true
-			if err == nil && w.from == from && w.rounds == 0 {
-				missing++
-			}
+		w.asking = max(0, w.asking-1) // it may be wanted anew meanwhile
+		if i >= looked && err == nil {
+			delete(w.tried, from) // it did not fit into the reply
+		} else if err == nil && w.from == from && w.rounds == 0 {
+			missing++
 		}
 	}
 	g.wake()

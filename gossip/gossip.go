@@ -92,11 +92,13 @@ type Gossip struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 	kick   chan struct{} // wakes the scheduler
+	known  chan struct{} // closed once SetPeers was called
 
 	mu      sync.Mutex // guards all below; nothing that waits is called under it
 	peers   map[types.Key]*peer
 	wants   map[types.Hash]*want
 	seen    seenSet
+	news    chan struct{}       // closed when a peer is connected, and another one put in its place
 	recent  []transport.Message // own newest blocks, for those who connect
 	votes   transport.Message   // own newest votes, likewise
 	syncing bool                // the chain was told so
@@ -134,6 +136,7 @@ func Start(cfg Config) *Gossip {
 	}
 	g := &Gossip{
 		cfg: cfg, timing: cfg.Timing.orDefault(), log: cfg.Log, kick: make(chan struct{}, 1),
+		known: make(chan struct{}), news: make(chan struct{}),
 		peers: map[types.Key]*peer{}, wants: map[types.Hash]*want{}, seen: newSeenSet(),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -173,6 +176,11 @@ func (g *Gossip) SetPeers(list []Peer) {
 	defer g.mu.Unlock()
 	if g.ctx.Err() != nil {
 		return
+	}
+	select {
+	case <-g.known:
+	default:
+		close(g.known)
 	}
 	keep := make(map[types.Key]bool, len(list))
 	for _, p := range list {
@@ -254,8 +262,13 @@ func (g *Gossip) Misbehaved(who types.Key, err error) {
 	g.charge(who, scoreInvalid, "invalid: "+err.Error())
 }
 
-// acceptLoop takes the connections that others open.
+// acceptLoop takes the connections that others open, once it is known who may.
 func (g *Gossip) acceptLoop() {
+	select {
+	case <-g.known:
+	case <-g.ctx.Done():
+		return
+	}
 	for {
 		conn, err := g.cfg.Endpoint.Accept(g.ctx)
 		if err != nil {
@@ -299,6 +312,8 @@ func (g *Gossip) register(conn *transport.Conn) *link {
 	}
 	p.link = newLink(p, conn)
 	p.stuck = 0
+	close(g.news)
+	g.news = make(chan struct{})
 	g.stats.Connected++
 	g.log.Info("peer connected", "peer", p.Key.Short(), "address", conn.RemoteAddr().String(), "dialed", conn.Dialed())
 	for _, m := range g.recent {
@@ -339,7 +354,7 @@ func (g *Gossip) wake() {
 // dialLoop keeps a peer connected: it dials while there is no link and no back-off holds,
 // with growing, jittered pauses. The higher key lets the lower one go first.
 func (g *Gossip) dialLoop(ctx context.Context, p *peer) {
-	attempt := 0
+	attempt, soon := 0, false
 	for {
 		g.mu.Lock()
 		l, banned, address := p.link, time.Until(p.banned), p.Address
@@ -367,14 +382,21 @@ func (g *Gossip) dialLoop(ctx context.Context, p *peer) {
 			}
 			continue
 		}
-		if !sleep(ctx, g.pause(p.Key, attempt)) {
+		wait := g.pause(p.Key, attempt)
+		if soon {
+			wait, soon = 0, false
+		}
+		if !g.await(ctx, wait) {
 			return
 		}
 		if g.connected(p) {
 			continue
 		}
 		attempt++
-		conn, err := g.cfg.Endpoint.Dial(ctx, address, p.Key)
+		conn, err := g.dial(ctx, address, p.Key)
+		if soon = errors.Is(err, errNews); soon {
+			continue
+		}
 		if err != nil {
 			g.dialFailed(p, err)
 			continue
@@ -383,6 +405,59 @@ func (g *Gossip) dialLoop(ctx context.Context, p *peer) {
 			conn.Close(transport.CodeDone, "going away")
 		}
 	}
+}
+
+var errNews = errors.New("there is news of the network")
+
+// dial dials, but gives up with errNews where the attempt has gone on for long when some peer is
+// connected: a handshake whose packets were lost repeats them later and later, and a new one is
+// quicker.
+func (g *Gossip) dial(ctx context.Context, address string, want types.Key) (*transport.Conn, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	began := time.Now()
+	g.mu.Lock()
+	news := g.news
+	g.mu.Unlock()
+	g.spawn(func() {
+		for {
+			select {
+			case <-news:
+			case <-ctx.Done():
+				return
+			}
+			if time.Since(began) >= longDial {
+				cancel(errNews)
+				return
+			}
+			g.mu.Lock()
+			news = g.news
+			g.mu.Unlock()
+		}
+	})
+	conn, err := g.cfg.Endpoint.Dial(ctx, address, want)
+	if err != nil && context.Cause(ctx) == errNews {
+		err = errNews
+	}
+	return conn, err
+}
+
+// await sleeps before an attempt to dial, but not much longer than until some peer is connected:
+// what is over for one, a cut or a lost line of our own, may be over for all. It reports whether ctx
+// still holds.
+func (g *Gossip) await(ctx context.Context, d time.Duration) bool {
+	g.mu.Lock()
+	news := g.news
+	g.mu.Unlock()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-news:
+		return sleep(ctx, min(d, jitter(g.timing.DialMin)))
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
 }
 
 func (g *Gossip) connected(p *peer) bool {

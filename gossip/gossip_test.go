@@ -110,6 +110,61 @@ func TestMissingBlocksArePulled(t *testing.T) {
 	}
 }
 
+// Two sides of a cut have built many heights each on what was final before. Healed, each gets
+// the other's by height, not by a pull for each height on the way down, and little of it twice.
+func TestSidesOfACut(t *testing.T) {
+	const final, side = 10, 150
+	common := history(4, final, 0)
+	var nodes []*node
+	var last []types.Hash
+	for n := 1; n <= 2; n++ {
+		c := newFakeChain()
+		c.enter(common...)
+		below := idOf(common[len(common)-1])
+		for h := uint64(final + 1); h <= final+side+uint64(8*n); h++ {
+			b := makeBlock(n, h, []types.Hash{below}, nil)
+			c.enter(b)
+			below = idOf(b)
+		}
+		c.halted = final
+		last, nodes = append(last, below), append(nodes, start(t, n, c))
+	}
+	know(nodes...)
+	for i, nd := range nodes {
+		eventually(t, "a side has what the other built", func() bool { return nd.chain.has(last[1-i]) })
+		if s := nd.Stats(); s.Pulled > side/4 || s.Charged > 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// Who names a block and then answers nothing, as one that was just cut off, is not waited for.
+func TestSilentSourceIsPassedOver(t *testing.T) {
+	a, b := start(t, 1, newFakeChain()), start(t, 2, newFakeChain())
+	a.SetPeers([]Peer{b.peer(), {keyOf(9), "127.0.0.1:1"}})
+	b.SetPeers([]Peer{a.peer()})
+	eventually(t, "two are connected", func() bool { return a.Stats().Links == 1 })
+	silent := func(ctx context.Context, _ transport.Message) (transport.Message, error) {
+		<-ctx.Done()
+		return transport.Message{}, ctx.Err()
+	}
+	s := join(t, a, 9, silent)
+	s.drain()
+	began := time.Now()
+	for height := uint64(1); height <= 3; height++ { // the second and third while the first is asked for
+		x := makeBlock(2, height, nil, []byte("wanted"))
+		b.chain.enter(x)
+		y := makeBlock(9, height+1, []types.Hash{idOf(x)}, nil)
+		if err := s.Send(pushMessage(y)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the block is there", func() bool { return a.chain.has(idOf(x), idOf(y)) })
+	}
+	if took := time.Since(began); took >= quick.Request {
+		t.Errorf("it took %s, as long as a request", took)
+	}
+}
+
 // Who was absent pulls what it missed by height. The peer that it asks dies on the way.
 func TestCatchingUpOverThousandsOfHeights(t *testing.T) {
 	const heights = 3000
@@ -358,6 +413,7 @@ func TestLateVerdict(t *testing.T) {
 
 func TestOnlyPeersMayConnect(t *testing.T) {
 	a := start(t, 1, newFakeChain())
+	a.SetPeers(nil)
 	if code := refusedWith(t, a, 9); code != transport.CodeNotPeer {
 		t.Fatal(code)
 	}

@@ -3,9 +3,10 @@ package gossip
 import "time"
 
 // join asks a peer that was just connected for the blocks from a little below our top, which
-// is about where this process began, and hands them over. A peer that has lost its newest blocks, say because an old copy of its directory was
-// put back, must learn of them before it makes others in their place; and those connected may have
-// them before they have anything that names them.
+// is about where this process began, or from our final height, and hands them over. A peer that has
+// lost its newest blocks, say because an old copy of its directory was put back, must learn of them
+// before it makes others in their place; and those connected may have them before they have anything
+// that names them. After a cut it brings what the other side has built.
 func (g *Gossip) join(l *link) {
 	for {
 		top, _ := g.cfg.Chain.Heights()
@@ -21,11 +22,11 @@ func (g *Gossip) join(l *link) {
 			return
 		}
 	}
-	top, _ := g.cfg.Chain.Heights()
-	from := max(top, 2*behindBy) - 2*behindBy + 1
+	top, final := g.cfg.Chain.Heights()
+	from := unsure(top, final, 2*behindBy) + 1
 	for range joinRanges {
 		b, err := g.pullRange(l, from)
-		if err != nil || g.deliver(l.peer.Key, b.Blocks) != nil {
+		if err != nil || g.deliver(l.peer.Key, g.fresh(b.Blocks)) != nil {
 			return
 		}
 		if from = b.Next; from == 0 {

@@ -34,7 +34,7 @@ const (
 // Greatest sizes in bytes.
 const (
 	// A header with all its merges, and every part that may be there.
-	maxHeader = 1 + 8 + 32 + 32 + 32 + 2 + 32*types.MaxMerges + 8 + 1 + 97 + 32 + 4 + 32 + 1 + (8 + 32 + 64) + 64
+	maxHeader = 1 + 8 + 32 + 32 + 32 + 2 + 32*types.MaxMerges + 32 + 8 + 1 + 97 + 32 + 4 + 32 + 1 + (8 + 32 + 64) + 64
 	// A block with header and payload, each behind its length.
 	maxBlock = 4 + maxHeader + 4 + types.MaxPayload
 	// Three full blocks and some small ones: what a catching-up peer holds at a time.
@@ -80,14 +80,20 @@ const (
 	seenBlocks     = 1 << 14  // ids remembered, so that a push is delivered once: 16 heights of the greatest network
 	recentBlocks   = 4        // own blocks that a peer gets on connecting: those not yet final in the good case
 	maxPeers       = 2 * types.MaxMembers
-	maxPullRounds  = 8  // times that all peers are asked for a block before it is given up
-	maxPushAhead   = 64 // heights above ours: a push from higher up is dropped, catching up brings it
-	behindBy       = 16 // heights below the best peer from which catching up begins
-	closeBy        = 2  // and at which it is over: as much as a status is old
-	overlap        = 4  // heights below the own top from which a range is asked: what is not final in the good case
-	stuckStatuses  = 2  // statuses that show a peer above us with us unmoved, before we ask for what we miss
-	overlongReason = 60 // bytes of a reason in a close: it is one word or two
+	maxPullRounds  = 8   // times that all peers are asked for a block before it is given up
+	maxPushAhead   = 64  // heights above ours: a push from higher up is dropped, catching up brings it
+	behindBy       = 16  // heights below the best peer from which catching up begins
+	closeBy        = 2   // and at which it is over: as much as a status is old
+	overlap        = 4   // heights below the own top from which a range is asked, or from the final one: what is not final in the good case
+	maxUnsure      = 256 // heights that are asked for once more at most: what a cut of some minutes makes, at a height a WaitQuorum
+	maxAsked       = 3   // peers asked for the same block at once, where the first ones do not answer
+	clockStatuses  = 4   // statuses of which the quickest tells the other side's clock
+	stuckStatuses  = 2   // statuses that show a peer above us with us unmoved, before we ask for what we miss
+	overlongReason = 60  // bytes of a reason in a close: it is one word or two
 )
+
+// longDial is how long a handshake takes at most where nothing is lost, even across the internet.
+const longDial = time.Second
 
 // Scores. A peer's score falls by scoreDecay a second; at scoreLimit its connection closes
 // and a back-off holds.
@@ -109,6 +115,7 @@ const (
 type Timing struct {
 	Status  time.Duration // between statuses
 	Request time.Duration // for a reply
+	Hedge   time.Duration // for a reply to a pull, before somebody else is asked, too
 	Range   time.Duration // for a range, of up to 4 MiB: 15 s is a link of 2 Mbit/s
 	DialMin time.Duration // before the second attempt to dial; doubles from there
 	DialMax time.Duration // between attempts in the end
@@ -121,7 +128,7 @@ type Timing struct {
 
 // DefaultTiming suits peers on one machine and across the internet.
 var DefaultTiming = Timing{
-	Status: time.Second, Request: 5 * time.Second, Range: 15 * time.Second,
+	Status: time.Second, Request: 5 * time.Second, Hedge: 500 * time.Millisecond, Range: 15 * time.Second,
 	DialMin: 100 * time.Millisecond, DialMax: 10 * time.Second, Stable: 10 * time.Second,
 	Ban: 30 * time.Second, BanMax: 10 * time.Minute,
 	Settle: 3 * time.Second, Doubt: 10 * time.Second,
@@ -130,7 +137,7 @@ var DefaultTiming = Timing{
 func (t Timing) orDefault() Timing {
 	d := DefaultTiming
 	for _, f := range []struct{ have, def *time.Duration }{
-		{&t.Status, &d.Status}, {&t.Request, &d.Request}, {&t.Range, &d.Range}, {&t.DialMin, &d.DialMin}, {&t.DialMax, &d.DialMax}, {&t.Stable, &d.Stable},
+		{&t.Status, &d.Status}, {&t.Request, &d.Request}, {&t.Hedge, &d.Hedge}, {&t.Range, &d.Range}, {&t.DialMin, &d.DialMin}, {&t.DialMax, &d.DialMax}, {&t.Stable, &d.Stable},
 		{&t.Ban, &d.Ban}, {&t.BanMax, &d.BanMax}, {&t.Settle, &d.Settle}, {&t.Doubt, &d.Doubt},
 	} {
 		if *f.have == 0 {

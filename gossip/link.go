@@ -21,12 +21,12 @@ type link struct {
 	out  chan transport.Message
 
 	// guarded by Gossip.mu
-	queued  int    // bytes in out
-	dropped uint64 // pushes that found no room
-	pulling bool   // a pull by id is under way
-	heard   bool   // a status has come
-	joined  bool   // join is done
-	ahead   types.Millis
+	queued  int            // bytes in out
+	dropped uint64         // pushes that found no room
+	pulling time.Time      // since when a pull by id is under way; zero for none
+	heard   bool           // a status has come
+	joined  bool           // join is done
+	clocks  []types.Millis // how far its clock seemed ahead of ours, by its last statuses
 
 	limits map[uint8]*rate.Limiter
 	// One request of each costly kind is served at a time.
@@ -168,8 +168,10 @@ func (g *Gossip) takeStatus(l *link, data []byte) error {
 	if !l.heard {
 		g.spawn(func() { g.join(l) })
 	}
-	// Half a round trip ago it was as late there as it says.
-	l.heard, l.ahead = true, s.Clock+types.Millis(l.conn.RTT().Milliseconds()/2)-g.cfg.Now()
+	// Half a round trip ago it was as late there as it says; earlier, if the status had to wait.
+	l.heard = true
+	l.clocks = append(l.clocks, s.Clock+types.Millis(l.conn.RTT().Milliseconds()/2)-g.cfg.Now())
+	l.clocks = l.clocks[max(0, len(l.clocks)-clockStatuses):]
 	if s.Top > top && p.stuckAt == top {
 		p.stuck++
 	} else {

@@ -83,7 +83,7 @@ type PeerStatus struct {
 	Top, Final uint64        // as it last said
 	Heard      bool          // it has said so on this connection
 	Joined     bool          // and has given what it had above where this process began
-	ClockAhead types.Millis  // how far its clock is ahead of ours, as of then; negative where it is behind
+	ClockAhead types.Millis  // how far its clock is ahead of ours, by its last statuses; negative where it is behind
 	Lag        uint64        // heights that it is below our top
 	Ahead      uint64        // heights that it is above our top
 	Score      float64
@@ -105,7 +105,9 @@ func (g *Gossip) Peers() []PeerStatus {
 		if l := p.link; l != nil {
 			s.Connected, s.Dialed, s.QueueDrops = true, l.conn.Dialed(), l.dropped
 			s.Remote, s.RTT = l.conn.RemoteAddr().String(), l.conn.RTT()
-			s.Heard, s.Joined, s.ClockAhead = l.heard, l.joined, l.ahead
+			if s.Heard, s.Joined = l.heard, l.joined; l.heard {
+				s.ClockAhead = slices.Max(l.clocks)
+			}
 		} else if p.failed != nil {
 			s.DialError = p.failed.Error()
 		}

@@ -78,7 +78,8 @@ type fakeChain struct {
 	waiting  map[types.Hash]types.RawBlock // by their own id
 	missing  map[types.Hash][]types.Hash   // who waits for this one
 	top      uint64
-	repeats  int // blocks delivered that were there
+	halted   uint64 // final height, if it does not follow the top
+	repeats  int    // blocks delivered that were there
 	votes    []types.SignedVote
 	txs      [][]byte
 	syncs    []bool
@@ -184,6 +185,9 @@ func (c *fakeChain) Blocks(from uint64, limit int) (list []types.RawBlock, err e
 func (c *fakeChain) Heights() (top, final uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.halted > 0 {
+		return c.top, c.halted
+	}
 	return c.top, max(c.top, 4) - 4
 }
 
@@ -246,7 +250,7 @@ func (c *fakeChain) enter(blocks ...types.RawBlock) {
 // quick are the times of tests.
 var quick = Timing{
 	Status: 150 * time.Millisecond, Request: 2 * time.Second, DialMin: 10 * time.Millisecond, DialMax: 200 * time.Millisecond,
-	Stable: time.Second, Ban: time.Minute, BanMax: time.Minute, Settle: 300 * time.Millisecond, Doubt: 300 * time.Millisecond,
+	Hedge: 50 * time.Millisecond, Stable: time.Second, Ban: time.Minute, BanMax: time.Minute, Settle: 300 * time.Millisecond, Doubt: 300 * time.Millisecond,
 }
 
 // node is a peer of the test's network.
