@@ -154,8 +154,8 @@ func (p *Peer) watchClock(ctx context.Context) {
 			p.correction.Store(int64(drift))
 		}
 		switch {
-		case first && !off && !enough && time.Since(began) < clockGrace:
-			// it may still turn out to be off
+		case first && (off && drift < 10*limit && drift > -10*limit || !off && !enough) && time.Since(began) < clockGrace:
+			// it may still turn out to be off; or right, if what was heard first came late
 		case off != adrift || first:
 			p.chain.SetAdrift(off)
 			if off {
