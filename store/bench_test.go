@@ -308,8 +308,9 @@ func benchKeysTree(b *testing.B, cache int64) {
 		check(b, bt.trees.close())
 		bt.head.version++
 		bt.trees.keep(bt.head.version, false)
-		check(b, s.state.writeBehind(bt.b, &bt.trees.record))
-		check(b, s.state.commit(bt.b, true))
+		batch := s.state.db.NewBatch()
+		check(b, s.state.writeBehind(batch, &bt.trees.record))
+		check(b, s.state.commit(batch, true))
 		s.state.head, root = bt.head, res.Root
 		busy += cpu() - at
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -9,8 +10,6 @@ import (
 	"charter/tlog"
 	"charter/trie"
 	"charter/types"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // The keys of the state. Numbers are 8 bytes, big-endian. Nothing is kept that can be told from
@@ -157,7 +156,7 @@ func (s *Store) openState() error {
 type Batch struct {
 	View
 	s     *Store
-	b     *pebble.Batch
+	b     *overlay
 	from  *head
 	trees *batchTrees
 }
@@ -166,7 +165,7 @@ type Batch struct {
 func (s *Store) Begin() *Batch {
 	s.state.mu.RLock()
 	defer s.state.mu.RUnlock()
-	from, b := s.state.head, s.state.db.NewIndexedBatch()
+	from, b := s.state.head, newOverlay(s.state.db)
 	next := *from
 	trees := newBatchTrees(s)
 	trees.record.outputs = from.ledger().Outputs
@@ -346,7 +345,7 @@ func (b *Batch) Decide(height uint64, anchor types.Hash) error {
 }
 
 // SetBase puts in what consensus needs for a restart, in place of what was there.
-func (b *Batch) SetBase(base []byte) error { return b.set([]byte{stateBase}, base) }
+func (b *Batch) SetBase(base []byte) error { return b.set([]byte{stateBase}, bytes.Clone(base)) }
 
 func (b *Batch) set(key, value []byte) error { return b.b.Set(key, value, nil) }
 
@@ -371,10 +370,11 @@ func (b *Batch) Commit() error {
 		panic(fmt.Sprintf("store: two batches on top of height %d", b.from.decided))
 	}
 	b.trees.keep(b.head.version, len(s.state.pinned) > 0)
-	if err := s.state.writeBehind(b.b, &b.trees.record); err != nil {
+	batch := s.state.db.NewBatch()
+	if err := errors.Join(b.b.writeTo(batch), s.state.writeBehind(batch, &b.trees.record)); err != nil {
 		return err
 	}
-	if err := s.state.commit(b.b, false); err != nil {
+	if err := s.state.commit(batch, false); err != nil {
 		return err
 	}
 	s.state.head = b.head
