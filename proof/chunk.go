@@ -18,6 +18,8 @@ const (
 	NamesChunk
 	// PeersChunk: all peers whose path has a prefix.
 	PeersChunk
+	// TallyChunk: what was counted of peers since the newest snapshot.
+	TallyChunk
 	// HistoryChunk: a range of the checkpoints before this one, each with its events, if they are few.
 	HistoryChunk
 	// KeyLogChunk: a range of the log of one lock.
@@ -30,7 +32,7 @@ const (
 )
 
 var chunkNames = [chunkEnd]string{
-	KeysChunk: "keys", NamesChunk: "names", PeersChunk: "peers", HistoryChunk: "history",
+	KeysChunk: "keys", NamesChunk: "names", PeersChunk: "peers", TallyChunk: "tally", HistoryChunk: "history",
 	KeyLogChunk: "key log", StoryChunk: "story", EventsChunk: "events",
 }
 
@@ -72,8 +74,10 @@ const (
 	// MaxShort is how many events a log has at most that stands in a chunk whole. The events of a longer one are in
 	// chunks of their own.
 	MaxShort = 64
-	// MaxChunk is the greatest size of a chunk in bytes.
-	MaxChunk = 256 << 10
+	// MaxChunk is the greatest size of a chunk in bytes. Only a tally can be so large.
+	MaxChunk = 1 << 20
+	// FullChunk is how many bytes what is under a prefix may come to: more is in chunks under longer ones.
+	FullChunk = 256 << 10
 )
 
 // ChunkRef names a chunk of the state of a checkpoint. Fields that its kind does not have are zero.
@@ -98,8 +102,14 @@ func (r ChunkRef) String() string {
 	case EventsChunk:
 		return fmt.Sprintf("events of checkpoint %d from %d", r.Checkpoint, r.First)
 	}
+	if r.Kind == TallyChunk {
+		return "tally"
+	}
 	return fmt.Sprintf("%s from %d", r.Kind, r.First)
 }
+
+// tagTally is that of ledger.Tally.Root.
+var tagTally = types.NewTag("charter/tally")
 
 // Halves are the two references that together are one to a subtree.
 func (r ChunkRef) Halves() [2]ChunkRef {
@@ -114,7 +124,7 @@ func (r ChunkRef) Halves() [2]ChunkRef {
 }
 
 // KeysPrefixes is how long the prefixes are, in bits, by which the keys of a checkpoint are best asked for: so that
-// a chunk has about a quarter of MaxChunk. The checkpoint tells: each output has one or two events.
+// a chunk is about a quarter full. The checkpoint tells: each output has one or two events.
 func KeysPrefixes(cp *types.Checkpoint) uint16 {
 	n := uint16(0)
 	for cp.Outputs>>n > 256 {
@@ -133,6 +143,8 @@ type Chunk struct {
 	Keys  []ChunkKey        // ascending by path
 	Names []ChunkName       // ascending by path
 	Peers []types.PeerState // ascending by path
+
+	Tally []byte // Tally: as package ledger encodes it
 
 	History []ChunkCheckpoint // History
 
@@ -183,6 +195,11 @@ func (c *Chunk) Verify(cp *types.Checkpoint, ref ChunkRef) (before tlog.Frontier
 			leaves[i] = trie.Change{Path: types.PeerPath(c.Peers[i].Peer), Value: types.PeerLeaf(&c.Peers[i])}
 		}
 		return before, c.under(cp.PeersRoot, leaves)
+	case TallyChunk:
+		if root := tagTally.Hash(cp.Chain[:], c.Tally); root != cp.TallyRoot {
+			return before, refuse(NotUnderRoot, "tally", "root is %s, the tally has %s", cp.TallyRoot, root)
+		}
+		return before, nil
 	case HistoryChunk:
 		return c.verifyHistory(cp)
 	case KeyLogChunk:

@@ -30,6 +30,8 @@ func (r ChunkRef) encode(e *types.Encoder) {
 		e.U8(uint8(r.Prefix.Len))
 		e.Raw(r.Prefix.Bits[:(r.Prefix.Len+7)/8])
 		return
+	case TallyChunk:
+		return
 	case KeyLogChunk:
 		e.Key(r.Lock)
 	case StoryChunk:
@@ -61,6 +63,8 @@ func ReadChunkRef(d *types.Decoder) ChunkRef {
 		if r.Prefix = trie.Beginning(bits, n); r.Prefix.Bits != bits {
 			d.Fail(types.NotCanonical, "prefix")
 		}
+		return r
+	case TallyChunk:
 		return r
 	case KeyLogChunk:
 		r.Lock = d.Key("lock")
@@ -104,6 +108,8 @@ func (c *Chunk) Encode() []byte {
 		for i := range c.Peers {
 			e.Bytes(c.Peers[i].Encode())
 		}
+	case TallyChunk:
+		e.Bytes(c.Tally)
 	case HistoryChunk:
 		e.Raw(c.Path.Encode())
 		e.Count32(len(c.History))
@@ -175,6 +181,8 @@ func (c *Chunk) decode(d *types.Decoder) {
 				c.Peers = append(c.Peers, *p)
 			}
 		}
+	case TallyChunk:
+		c.Tally = d.Bytes("tally", MaxChunk)
 	case HistoryChunk:
 		c.Path = tlog.ReadPath(d)
 		for range d.Count32("history", 1<<HistoryLevel, checkpointSize) {

@@ -25,13 +25,20 @@ type entering struct {
 	gone   []proof.ChunkRef // done before their turn, which has come
 }
 
-// enter makes a chunk that is wanted part of the state.
-func (im *Import) enter(x *entering) error {
-	x.im, x.p, x.b = im, *im.p, im.s.Begin()
+// entering is a batch on top of what is in.
+func (im *Import) entering(c *proof.Chunk) *entering {
+	x := &entering{im: im, b: im.s.Begin(), p: *im.p, c: c}
 	x.state = ledger.State{Chain: x.p.cp.Chain, Supply: x.p.supply, Unspent: x.p.supply}
 	if x.b.head.state != nil {
 		x.state = *x.b.head.state
 	}
+	return x
+}
+
+// enter makes a chunk that is wanted part of the state; or notes the parts that are to be asked for instead.
+func (im *Import) enter(c *proof.Chunk, before tlog.Frontier, parts []proof.ChunkRef) error {
+	x := im.entering(c)
+	x.before, x.parts = before, parts
 	err := x.fill()
 	if err == nil {
 		err = x.mark()
@@ -74,6 +81,8 @@ func (x *entering) fill() error {
 		return x.names()
 	case proof.PeersChunk:
 		return x.peers()
+	case proof.TallyChunk:
+		return x.tally()
 	case proof.HistoryChunk:
 		return x.history()
 	case proof.KeyLogChunk:
@@ -96,7 +105,7 @@ func (x *entering) mark() (err error) {
 		x.p.history++
 	case first && n != x.p.next[r.Kind]:
 		x.im.done[r] = true
-		err = x.b.set(importKey(importDone, r), nil)
+		err = x.b.set(importKey(importDone, r), []byte{1})
 	default:
 		for next := nthPrefix(r.Kind, r.Prefix.Len, n+1); ; next = nthPrefix(r.Kind, r.Prefix.Len, n+1) {
 			n++
@@ -109,7 +118,7 @@ func (x *entering) mark() (err error) {
 		x.p.next[r.Kind] = n
 	}
 	for _, r := range x.wanted {
-		err = errors.Join(err, x.b.set(importKey(importWanted, r), nil))
+		err = errors.Join(err, x.b.set(importKey(importWanted, r), []byte{1}))
 	}
 	return err
 }
@@ -134,7 +143,8 @@ func (x *entering) history() error {
 			return x.unfit("checkpoint number %d is of height %d, want %d", cp.HistorySize, cp.Height, x.p.height(cp.HistorySize))
 		}
 		leaves[i] = ledger.HistoryLeaf(cp.ID())
-		if err := errors.Join(x.checkpoint(cp), x.events(x.b.head.events-cp.Events, h.Events)); err != nil {
+		first := x.b.head.events
+		if err := errors.Join(x.checkpoint(cp), x.events(first, h.Events)); err != nil {
 			return err
 		}
 	}
@@ -352,6 +362,13 @@ func (x *entering) peers() error {
 	return x.b.trees.add(&ledger.Writes{Peers: r})
 }
 
+func (x *entering) tally() (err error) {
+	if x.state.Tally, err = ledger.DecodeTally(x.c.Tally); err != nil {
+		return x.unfit("the tally: %v", err)
+	}
+	return nil
+}
+
 // outputsStep is how many outputs go into their tree in one batch.
 const outputsStep = 8192
 
@@ -384,4 +401,101 @@ func (x *entering) growOutputs() (bool, error) {
 	}
 	x.state.Outputs, x.state.OutputsRoot = r.Size, r.Root
 	return r.Size == x.p.cp.Outputs, x.b.trees.add(&ledger.Writes{Outputs: r.Writes})
+}
+
+// fits holds what was fetched, and what else is given, against the checkpoint.
+func (x *entering) fits(f *Final) error {
+	cp, state := x.p.cp, &x.state
+	for _, tree := range []struct {
+		what      string
+		has, want types.Hash
+	}{
+		{"history", state.History.Root(), cp.HistoryRoot}, {"outputs", state.OutputsRoot, cp.OutputsRoot}, {"keys", state.KeysRoot, cp.KeysRoot},
+		{"names", state.NamesRoot, cp.NamesRoot}, {"peers", state.PeersRoot, cp.PeersRoot},
+	} {
+		if tree.has != tree.want {
+			return x.unfit("the tree of %s has root %s, and the checkpoint has %s", tree.what, tree.has, tree.want)
+		}
+	}
+	if n := len(f.Snapshots); n == 0 || f.Snapshots[n-1].Root(cp.Chain) != cp.SnapshotRoot {
+		return x.unfit("the newest snapshot given is not the checkpoint's")
+	}
+	if n := len(f.Anchors); n == 0 || uint64(n) > cp.Height || f.Anchors[n-1] != cp.Anchor && !f.Anchors[n-1].IsZero() {
+		return x.unfit("the %d anchors given do not end with the checkpoint's", n)
+	}
+	peers, err := x.b.Peers()
+	if err != nil {
+		return err
+	}
+	sum := x.p.unspent
+	state.Fees = 0
+	for i := range peers {
+		if state.Fees, err = state.Fees.Add(peers[i].Fees); err != nil {
+			return x.unfit("fees are more than there can be")
+		}
+	}
+	if sum, err = sum.Add(state.Fees); err != nil || sum != x.p.supply {
+		return x.unfit("unspent outputs of %s and fees of %s are not the supply %s", x.p.unspent, state.Fees, x.p.supply)
+	}
+	return nil
+}
+
+// finish writes what makes of the whole a state behind its checkpoint.
+func (x *entering) finish(f *Final) error {
+	cp := x.p.cp
+	if err := x.growHistory([]types.Hash{ledger.HistoryLeaf(cp.ID())}); err != nil {
+		return err
+	}
+	if err := x.decisions(f.Anchors); err != nil {
+		return err
+	}
+	for _, s := range f.Snapshots {
+		if err := x.b.set(key(stateSnapshot, u64(s.Height)), s.Encode()); err != nil {
+			return err
+		}
+	}
+	if f.Certificate != nil {
+		if err := x.b.set(key(stateCert, u64(cp.Height)), f.Certificate.Encode()); err != nil {
+			return err
+		}
+	}
+	if f.Base != nil {
+		if err := x.b.SetBase(f.Base); err != nil {
+			return err
+		}
+	}
+	x.state.Height, x.state.Anchor, x.state.Time = cp.Height, cp.Anchor, cp.Time
+	x.state.Snapshot, x.state.Unspent = cp.SnapshotRoot, x.p.unspent
+	x.b.head.state, x.b.head.decided = &x.state, cp.Height+1
+	return errors.Join(x.b.set([]byte{stateFloor}, u64(cp.Height)), x.b.b.DeleteRange([]byte{stateImport}, []byte{stateImport + 1}, nil))
+}
+
+// decisions keeps the anchors of the last heights, and how many events there were up to each.
+func (x *entering) decisions(anchors []types.Hash) error {
+	height := x.p.cp.Height + 1 - uint64(len(anchors))
+	number := x.b.head.events
+	for c, err := range x.b.Checkpoints(height) { // the first has the events of this height
+		if err != nil {
+			return err
+		}
+		number = c.First
+		break
+	}
+	for v, err := range x.b.Events(number) {
+		if err != nil {
+			return err
+		}
+		for ; height < v.Height; height, anchors = height+1, anchors[1:] {
+			if err := x.b.set(key(stateDecided, u64(height)), decided{anchors[0], number}.encode()); err != nil {
+				return err
+			}
+		}
+		number++
+	}
+	for ; len(anchors) > 0; height, anchors = height+1, anchors[1:] {
+		if err := x.b.set(key(stateDecided, u64(height)), decided{anchors[0], number}.encode()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -29,12 +29,14 @@ func (v *View) Chunk(ref proof.ChunkRef) ([]byte, error) {
 		return nil, v.s.refuse(NoChunk, fmt.Sprintf("height %d has no checkpoint", height), nil)
 	}
 	x := &exporter{v, cp, &proof.Chunk{Checkpoint: cp.ID(), Ref: ref}, 0}
-	if err := x.fill(); err != nil {
+	if err := x.fill(); errors.As(err, new(*Error)) {
 		return nil, err
+	} else if err != nil {
+		return nil, v.s.read(ref.String(), err)
 	}
 	data := x.c.Encode()
 	if len(data) > proof.MaxChunk {
-		return nil, x.tooLarge(trie.Path{0xff})
+		return nil, v.s.refuse(NoChunk, fmt.Sprintf("%s has %d bytes", ref, len(data)), nil)
 	}
 	return data, nil
 }
@@ -55,6 +57,9 @@ func (x *exporter) fill() error {
 		return x.names()
 	case proof.PeersChunk:
 		return x.peers()
+	case proof.TallyChunk:
+		x.c.Tally = x.v.State().Tally.Encode()
+		return nil
 	case proof.HistoryChunk:
 		return x.history()
 	case proof.KeyLogChunk:
@@ -88,7 +93,7 @@ func (x *exporter) tooLarge(at trie.Path) error {
 
 // room counts bytes, or refuses what comes to too many.
 func (x *exporter) room(bytes int, at trie.Path) error {
-	if x.size += bytes; x.size > proof.MaxChunk-9<<10 { // path and head are at most 8,500
+	if x.size += bytes; x.size > proof.FullChunk-9<<10 { // path and head are at most 8,500
 		return x.tooLarge(at)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"charter/proof"
+	"charter/tlog"
 	"charter/types"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -48,12 +49,12 @@ const syncEvery = 16 << 20
 // progress is where an import stands, besides the trees.
 type progress struct {
 	cp      *types.Checkpoint
-	supply  types.Amount // of genesis
-	unspent types.Amount // of the outputs whose tree is made
-	next    [proof.PeersChunk + 1]uint64
-	history uint64 // chunks of it
-	known   uint64 // chunks there are, as far as known
-	in      uint64 // of those
+	supply  types.Amount                 // of genesis
+	unspent types.Amount                 // of the outputs whose tree is made
+	next    [proof.TallyChunk + 1]uint64 // of those by prefixes, and of the tally, which is one
+	history uint64                       // chunks of it
+	known   uint64                       // chunks there are, as far as known
+	in      uint64                       // of those
 }
 
 func (p *progress) encode() []byte {
@@ -80,8 +81,8 @@ func decodeProgress(data []byte) (*progress, error) {
 	return p, d.Finish()
 }
 
-// trees are the kinds of chunks that are asked for by prefixes.
-var trees = []proof.ChunkKind{proof.KeysChunk, proof.NamesChunk, proof.PeersChunk}
+// trees are the kinds of chunks that are asked for by prefixes, and the tally, as that under the empty prefix.
+var trees = []proof.ChunkKind{proof.PeersChunk, proof.TallyChunk, proof.NamesChunk, proof.KeysChunk}
 
 // prefixes is how long the prefixes of a tree are that are asked for first.
 func (p *progress) prefixes(k proof.ChunkKind) uint16 {
@@ -159,6 +160,41 @@ func OpenImport(dir string, opts Options) (*Import, error) {
 	return im, nil
 }
 
+// checkImport refuses to open an import as anything else, and the other way round; and reads the floor.
+func (s *Store) checkImport(has bool) error {
+	data, err := get(s.state.db, []byte{stateImport})
+	if err != nil {
+		return s.read("import", err)
+	}
+	switch {
+	case data == nil && s.opts.importing && has:
+		return s.refuse(HasState, "its state is whole", nil)
+	case data != nil && !s.opts.importing:
+		p, err := decodeProgress(data)
+		if err != nil {
+			return s.read("import", err)
+		}
+		return s.refuse(Importing, fmt.Sprintf("the state of checkpoint %s at height %d is being fetched, %d chunks of %d are in", p.cp.ID(), p.cp.Height, p.in, p.known), nil)
+	}
+	floor, err := get(s.state.db, []byte{stateFloor})
+	if err != nil || floor == nil {
+		return s.read("floor", err)
+	}
+	n, err := decodeNumber(floor)
+	s.state.floor = *n
+	return s.read("floor", err)
+}
+
+// Floor is the height of the checkpoint from whose state the store was begun, 0 if that is genesis. Of what came
+// up to there it has the state, all events and all checkpoints, and no blocks, certificates and decisions but those that
+// were given to Finish.
+func (v *View) Floor() uint64 { return v.s.state.floor }
+
+// NotKept is the refusal of what is not there because it was before the floor.
+func (v *View) NotKept(what string) error {
+	return &Error{Kind: NotKept, Dir: v.s.dir, Detail: fmt.Sprintf("%s: nothing of that is here below height %d", what, v.Floor()), Height: v.Floor()}
+}
+
 // load reads where the import stands.
 func (im *Import) load() error {
 	db := im.s.state.db
@@ -187,7 +223,7 @@ func (im *Import) load() error {
 	return nil
 }
 
-// Target is the checkpoint whose state is being fetched, nil before Begin ever was.
+// Target is the checkpoint whose state is being fetched, nil before the first Begin and after Finish.
 func (im *Import) Target() *types.Checkpoint {
 	im.mu.Lock()
 	defer im.mu.Unlock()
@@ -199,12 +235,15 @@ func (im *Import) Target() *types.Checkpoint {
 
 // Begin sets out for the state of a checkpoint, which the caller trusts, on a chain whose genesis has this supply. If it is the
 // one that there was, the import goes on; what was fetched for another is dropped, and over is true.
-// Error: WrongChain.
+// Errors: WrongChain, and Unfit for the checkpoint of genesis.
 func (im *Import) Begin(cp *types.Checkpoint, supply types.Amount) (over bool, err error) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	if cp.Chain != im.s.opts.Chain {
 		return false, im.s.refuse(WrongChain, fmt.Sprintf("the checkpoint is of chain %s, not of %s", cp.Chain, im.s.opts.Chain), nil)
+	}
+	if cp.HistorySize == 0 || cp.Height < cp.HistorySize {
+		return false, im.s.refuse(Unfit, fmt.Sprintf("the checkpoint of height %d has %d before it", cp.Height, cp.HistorySize), nil)
 	}
 	if im.p != nil && im.p.cp.ID() == cp.ID() && im.p.supply == supply {
 		return false, nil
@@ -243,7 +282,11 @@ func (im *Import) Close() error {
 }
 
 // Failed is closed when the disk has failed, as Store.Failed is.
-func (im *Import) Failed() <-chan struct{} { return im.s.Failed() }
+func (im *Import) Failed() <-chan struct{} {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	return im.s.Failed()
+}
 
 // ImportStatus is how far an import is.
 type ImportStatus struct {
@@ -254,10 +297,13 @@ type ImportStatus struct {
 	Whole   bool   // nothing is wanted any more: Finish
 }
 
-// Status is how far the import is. It must have begun.
+// Status is how far the import is, from Begin to Finish.
 func (im *Import) Status() ImportStatus {
 	im.mu.Lock()
 	defer im.mu.Unlock()
+	if im.p == nil {
+		return ImportStatus{}
+	}
 	return ImportStatus{Chunks: im.p.known, In: im.p.in, Bytes: im.bytes, Outputs: im.s.state.head.ledger().Outputs, Whole: im.whole()}
 }
 
@@ -286,6 +332,10 @@ func (im *Import) whole() bool {
 func (im *Import) Wanted() iter.Seq[proof.ChunkRef] {
 	return func(yield func(proof.ChunkRef) bool) {
 		im.mu.Lock()
+		if im.p == nil {
+			im.mu.Unlock()
+			return
+		}
 		extra := make([]proof.ChunkRef, 0, min(len(im.extra.in), 4096))
 		for _, r := range im.extra.order {
 			if im.extra.in[r] && len(extra) < cap(extra) {
@@ -348,13 +398,15 @@ func (im *Import) wants(r proof.ChunkRef) bool {
 // isWanted reports whether a chunk can be put now.
 func (im *Import) isWanted(r proof.ChunkRef) bool {
 	switch {
+	case im.p == nil:
+		return false
 	case im.extra.in[r]:
 		return true
 	case r.Kind == proof.HistoryChunk:
 		n := r.First / r.Kind.Range()
 		return r == proof.ChunkRef{Kind: r.Kind, First: n * r.Kind.Range()} && im.parked[r.First] == nil &&
 			n >= im.p.history && n < min(im.p.historyChunks(), im.p.history+lookAhead)
-	case r.Kind.Tree():
+	case r.Kind.Tree() || r.Kind == proof.TallyChunk:
 		n, ok := im.p.number(r)
 		return ok && r == nthPrefix(r.Kind, r.Prefix.Len, n) && n >= im.p.next[r.Kind] && !im.done[r] && im.told()
 	}
@@ -388,7 +440,7 @@ func (im *Import) Put(ref proof.ChunkRef, data []byte) error {
 		return nil
 	}
 	for ; c != nil; c = im.parked[im.p.history*proof.HistoryChunk.Range()] {
-		if err := im.enter(&entering{c: c, before: before}); err != nil {
+		if err := im.enter(c, before, nil); err != nil {
 			return err
 		}
 		delete(im.parked, c.Ref.First)
@@ -425,7 +477,75 @@ func (im *Import) Split(ref proof.ChunkRef, depth uint16) error {
 		}
 		parts = halves
 	}
-	return im.enter(&entering{c: &proof.Chunk{Ref: ref}, parts: parts})
+	return im.enter(&proof.Chunk{Ref: ref}, tlog.Frontier{}, parts)
+}
+
+// Final is what a store needs besides the state to go on from a checkpoint. It comes from elsewhere (the consensus
+// part of joining), and is believed but for what the checkpoint commits to.
+type Final struct {
+	Snapshots   []*types.Snapshot  // ascending by height; the last is the one that the checkpoint commits to
+	Anchors     []types.Hash       // of the last heights, the last one that of the checkpoint's; zero for an empty height
+	Base        []byte             // as for Batch.SetBase, or nil
+	Certificate *types.Certificate // of the checkpoint, or nil
+	Blocks      []Block            // from which consensus goes on
+}
+
+// Finish makes of what was fetched a store like any other, when nothing is wanted any more: it builds the tree of outputs,
+// holds all against the checkpoint, and writes the rest. It may be long; Status tells how far it is, and called again
+// after a crash it goes on. Then Close it, and Open the directory. Errors: Importing if chunks are
+// missing, Unfit if the state or what is given does not fit the checkpoint.
+func (im *Import) Finish(f Final) error {
+	for done := false; !done; {
+		err := func() (err error) {
+			im.mu.Lock()
+			defer im.mu.Unlock()
+			if im.p == nil || !im.whole() {
+				return im.s.refuse(Importing, "chunks are missing", nil)
+			}
+			done, err = im.growOutputs()
+			return err
+		}()
+		if err != nil {
+			return err
+		}
+	}
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if im.p == nil {
+		return im.s.refuse(Importing, "it is finished", nil)
+	}
+	x := im.entering(nil)
+	err := x.fits(&f)
+	if err == nil {
+		err = im.s.PutBlocks(f.Blocks, true)
+	}
+	if err == nil {
+		err = x.finish(&f)
+	}
+	if err != nil {
+		return errors.Join(err, x.b.Discard())
+	}
+	if err := x.b.Commit(); err != nil {
+		return err
+	}
+	im.p, im.dirty = nil, syncEvery
+	return im.sync(0)
+}
+
+// growOutputs is entering.growOutputs, in a batch of its own.
+func (im *Import) growOutputs() (done bool, err error) {
+	if im.s.state.head.ledger().Outputs == im.p.cp.Outputs {
+		return true, nil
+	}
+	x := im.entering(nil)
+	if done, err = x.growOutputs(); err != nil {
+		return false, errors.Join(err, x.b.Discard())
+	}
+	if err := x.commit(); err != nil {
+		return false, err
+	}
+	im.p = &x.p
+	return done, nil
 }
 
 // maxPrefix is the longest prefix that is asked for: nobody can make so many paths that begin alike.

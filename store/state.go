@@ -121,6 +121,7 @@ type stateStore struct {
 	head   *head
 	tables tables
 	behind behind
+	floor  uint64         // height of the checkpoint that the state was imported at, or 0
 	pinned map[uint64]int // open Snapshots, by version
 }
 
@@ -133,6 +134,9 @@ func (s *Store) openState() error {
 	v, err := get(e.db, []byte{stateHead})
 	if err != nil {
 		return s.read("state", err)
+	}
+	if err := s.checkImport(v != nil); err != nil {
+		return err
 	}
 	if v == nil {
 		return s.read("trees", s.openTrees())

@@ -115,9 +115,12 @@ func decodeDecided(data []byte) (*decided, error) {
 	return v, d.Finish()
 }
 
-// Decided is the anchor of a height, zero if the height is empty, and false if it is not decided.
+// Decided is the anchor of a height, zero if the height is empty, and false if it is not decided. Error: NotKept.
 func (v *View) Decided(height uint64) (anchor types.Hash, ok bool, err error) {
 	d, err := lookup(v, "decided height", key(stateDecided, u64(height)), decodeDecided)
+	if err == nil && d == nil && height < v.Floor() {
+		err = v.NotKept(fmt.Sprintf("anchor of height %d", height))
+	}
 	if err != nil || d == nil {
 		return anchor, false, err
 	}
@@ -125,9 +128,12 @@ func (v *View) Decided(height uint64) (anchor types.Hash, ok bool, err error) {
 }
 
 // EventsOf is the events of a decided height: the number of the first, and how many. They include
-// the payouts of a snapshot at that height.
+// the payouts of a snapshot at that height. Error: NotKept.
 func (v *View) EventsOf(height uint64) (first, count uint64, err error) {
 	to, err := lookup(v, "decided height", key(stateDecided, u64(height)), decodeDecided)
+	if err == nil && height <= v.Floor() && v.Floor() > 0 {
+		err = v.NotKept(fmt.Sprintf("events of height %d", height))
+	}
 	if err != nil || to == nil {
 		return 0, 0, err
 	}
@@ -376,9 +382,13 @@ func (v *View) Certified(upTo uint64) (height uint64, ok bool, err error) {
 	return *n, err == nil, v.s.read("certificates", err)
 }
 
-// ShareSnapshot is the snapshot of shares that was taken at a height, nil if none was.
+// ShareSnapshot is the snapshot of shares that was taken at a height, nil if none was. Error: NotKept.
 func (v *View) ShareSnapshot(height uint64) (*types.Snapshot, error) {
-	return lookup(v, "snapshot", key(stateSnapshot, u64(height)), types.DecodeSnapshot)
+	s, err := lookup(v, "snapshot", key(stateSnapshot, u64(height)), types.DecodeSnapshot)
+	if err == nil && s == nil && height > 0 && height < v.Floor() {
+		err = v.NotKept(fmt.Sprintf("snapshot of height %d", height))
+	}
+	return s, err
 }
 
 // ShareSnapshots goes over the snapshots of shares from a height up.
