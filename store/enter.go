@@ -454,8 +454,8 @@ func (x *entering) finish(f *Final) error {
 			return err
 		}
 	}
-	if f.Certificate != nil {
-		if err := x.b.set(key(stateCert, u64(cp.Height)), f.Certificate.Encode()); err != nil {
+	for height, c := range f.Certificates {
+		if err := x.b.set(key(stateCert, u64(height)), c.Encode()); err != nil {
 			return err
 		}
 	}

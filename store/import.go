@@ -483,11 +483,11 @@ func (im *Import) Split(ref proof.ChunkRef, depth uint16) error {
 // Final is what a store needs besides the state to go on from a checkpoint. It comes from elsewhere (the consensus
 // part of joining), and is believed but for what the checkpoint commits to.
 type Final struct {
-	Snapshots   []*types.Snapshot  // ascending by height; the last is the one that the checkpoint commits to
-	Anchors     []types.Hash       // of the last heights, the last one that of the checkpoint's; zero for an empty height
-	Base        []byte             // as for Batch.SetBase, or nil
-	Certificate *types.Certificate // of the checkpoint, or nil
-	Blocks      []Block            // from which consensus goes on
+	Snapshots    []*types.Snapshot             // ascending by height; the last is the one that the checkpoint commits to
+	Anchors      []types.Hash                  // of the last heights, the last one that of the checkpoint's; zero for an empty height
+	Base         []byte                        // as for Batch.SetBase, or nil
+	Certificates map[uint64]*types.Certificate // by height: of the checkpoint, and of those by which it is reached from genesis
+	Blocks       []Block                       // from which consensus goes on
 }
 
 // Finish makes of what was fetched a store like any other, when nothing is wanted any more: it builds the tree of outputs,
