@@ -93,6 +93,7 @@ type Gossip struct {
 	tasks  sync.WaitGroup
 	kick   chan struct{} // wakes the scheduler
 	known  chan struct{} // closed once SetPeers was called
+	rejoin chan struct{} // has room while few peers are joined again
 
 	mu      sync.Mutex // guards all below; nothing that waits is called under it
 	peers   map[types.Key]*peer
@@ -112,6 +113,7 @@ type peer struct {
 	Peer
 	cancel context.CancelFunc // ends its dialer
 	link   *link              // nil while not connected
+	joined bool               // a join with it was done
 
 	score  float64 // at scored
 	scored time.Time
@@ -136,7 +138,7 @@ func Start(cfg Config) *Gossip {
 	}
 	g := &Gossip{
 		cfg: cfg, timing: cfg.Timing.orDefault(), log: cfg.Log, kick: make(chan struct{}, 1),
-		known: make(chan struct{}), news: make(chan struct{}),
+		known: make(chan struct{}), rejoin: make(chan struct{}, 3), news: make(chan struct{}),
 		peers: map[types.Key]*peer{}, wants: map[types.Hash]*want{}, seen: newSeenSet(),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())

@@ -6,8 +6,22 @@ import "time"
 // is about where this process began, or from our final height, and hands them over. A peer that has
 // lost its newest blocks, say because an old copy of its directory was put back, must learn of them
 // before it makes others in their place; and those connected may have them before they have anything
-// that names them. After a cut it brings what the other side has built.
+// that names them. A peer that was connected before in this life of ours is asked for what is not
+// final only, few at a time: after a cut the first of them bring what their side has built,
+// and the next have little to add.
 func (g *Gossip) join(l *link) {
+	g.mu.Lock()
+	few, again := uint64(2*behindBy), l.peer.joined
+	g.mu.Unlock()
+	if again {
+		few = overlap
+		select {
+		case g.rejoin <- struct{}{}:
+			defer func() { <-g.rejoin }()
+		case <-l.conn.Done():
+			return
+		}
+	}
 	for {
 		top, _ := g.cfg.Chain.Heights()
 		g.mu.Lock()
@@ -23,7 +37,7 @@ func (g *Gossip) join(l *link) {
 		}
 	}
 	top, final := g.cfg.Chain.Heights()
-	from := unsure(top, final, 2*behindBy) + 1
+	from := unsure(top, final, few) + 1
 	for range joinRanges {
 		b, err := g.pullRange(l, from)
 		if err != nil || g.deliver(l.peer.Key, g.fresh(b.Blocks)) != nil {
@@ -34,7 +48,7 @@ func (g *Gossip) join(l *link) {
 		}
 	}
 	g.mu.Lock()
-	l.joined = true
+	l.joined, l.peer.joined = true, true
 	g.mu.Unlock()
 }
 
