@@ -65,7 +65,7 @@ What must hold, or the exit status is 1:
                    1.25 times that of the first
 
 Wallets reach their agents past the faults. It needs Linux, namespaces and /dev/net/tun: run it as root, or under
-"unshare -rn".`,
+"unshare -rn"; where they are not to be had the exit status is 77.`,
 		Example: "  charter bench fire\n  unshare -rn charter bench fire --peers 4 --duration 30s --kill-every 7s --json | tail -n 1",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
