@@ -27,6 +27,7 @@ const (
 	Busy       Kind = "busy"        // the peer cannot keep up
 	NotFound   Kind = "not_found"   // there is no such thing
 	NotYet     Kind = "not_yet"     // there will be
+	NotKept    Kind = "not_kept"    // there was, and this peer has it no more
 	Slow       Kind = "slow"        // the client of a watch does not read
 	Closing    Kind = "closing"     // the agent stops
 	Internal   Kind = "internal"    // the agent is at fault
@@ -36,7 +37,7 @@ var codes = map[Kind]connect.Code{
 	BadRequest: connect.CodeInvalidArgument, TooLarge: connect.CodeInvalidArgument, Invalid: connect.CodeInvalidArgument,
 	WrongChain: connect.CodeFailedPrecondition, Conflict: connect.CodeFailedPrecondition,
 	PoolFull: connect.CodeResourceExhausted, TooMany: connect.CodeResourceExhausted,
-	Busy: connect.CodeUnavailable, NotFound: connect.CodeNotFound, NotYet: connect.CodeUnavailable,
+	Busy: connect.CodeUnavailable, NotFound: connect.CodeNotFound, NotYet: connect.CodeUnavailable, NotKept: connect.CodeOutOfRange,
 	Slow: connect.CodeAborted, Closing: connect.CodeUnavailable, Internal: connect.CodeInternal,
 }
 
@@ -81,6 +82,10 @@ func translate(err error) *Error {
 		out.Kind = NotFound
 	case chain.NotYet:
 		out.Kind, out.Retry = NotYet, 250*time.Millisecond
+	case chain.NotKept:
+		out.Kind = NotKept
+	case chain.TooLarge:
+		out.Kind = TooLarge
 	default:
 		return nil
 	}

@@ -3,10 +3,13 @@ package chain
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"charter/consensus"
+	"charter/proof"
+	"charter/store"
 	"charter/types"
 )
 
@@ -138,6 +141,35 @@ func (c *Chain) Offer(height uint64) (*Offer, error) {
 	p.id = p.at.Checkpoint.ID()
 	x.offer, err = p.offer()
 	return x.offer, err
+}
+
+// Chunk is a part of the state of the checkpoint of a height that was offered, encoded. Errors: *Error of kinds
+// NotFound, NotKept, and TooLarge, whose reason is the length of the prefixes to ask for.
+func (c *Chain) Chunk(height uint64, ref proof.ChunkRef) ([]byte, error) {
+	x := c.hold(height)
+	if x == nil {
+		return nil, refuse(NotFound, "", "the state of height %d is not at hand any more: ask for a newer offer", height)
+	}
+	defer c.pins.drop(x.pin)
+	chunk, err := x.pin.snap.Chunk(ref)
+	return chunk, storeError(err)
+}
+
+// storeError gives a refusal of the store that who asked should know its kind here.
+func storeError(err error) error {
+	var theirs *store.Error
+	if !errors.As(err, &theirs) {
+		return err
+	}
+	switch theirs.Kind {
+	case store.NotKept:
+		return refuse(NotKept, "", "%s: it was before height %d, and this peer has what came since", theirs.Detail, theirs.Height)
+	case store.NoChunk:
+		return refuse(NotFound, "", "the state has no such chunk: %s", theirs.Detail)
+	case store.TooLarge:
+		return refuse(TooLarge, strconv.Itoa(int(theirs.Depth)), "%s", theirs.Detail)
+	}
+	return err
 }
 
 func (p *prover) offer() (*Offer, error) {

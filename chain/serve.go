@@ -26,6 +26,10 @@ const (
 	NotFound
 	// NotYet: there will be.
 	NotYet
+	// NotKept: there was, and this peer has it no more, or came too late for it.
+	NotKept
+	// TooLarge: it is too much for one answer; the reason says what to ask for.
+	TooLarge
 )
 
 // Error is a refusal that who asked can understand and act on.

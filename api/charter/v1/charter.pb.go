@@ -550,11 +550,13 @@ type ErrorDetail struct {
 	//	busy          the peer cannot keep up now: try again
 	//	not_found     there is no such thing
 	//	not_yet       there will be: try again
+	//	not_kept      there was, and this peer has it no more, or joined too late for it: ask another
 	//	slow          the client of a watch did not read: resume it
 	//	closing       the agent stops: go to another one
 	//	internal      the agent is at fault; its log says more
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Finer than kind, where there is something finer: for invalid, the ledger's own kind.
+	// Finer than kind, where there is something finer: for invalid, the ledger's own kind; for a
+	// chunk that is too_large, the length of the prefixes to ask for.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How long to wait before trying again, milliseconds; 0 where waiting does not help.
 	RetryAfterMs  uint64 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
