@@ -17,6 +17,7 @@ type pager struct {
 	vacated map[NodeID]*Page // slots whose page went away; another may have come
 	writes  []PageWrite
 	pieces  []entry // of the page that is being cut
+	hashes  int
 }
 
 // row is the entries of a page that is being made. An entry and the inner node behind it are each marked if
@@ -25,6 +26,7 @@ type row struct {
 	entries []entry
 	marks   []bool   // two for each entry: its own, and that of the node behind it
 	counts  []uint32 // of marks before each of marks
+	hashes  int      // that were made
 	changed bool
 	kept    int  // index in the old page of the last entry; -2 if it is not from there
 	gap     bool // an entry was left out behind the last
@@ -83,12 +85,16 @@ func (r *row) rehash() {
 
 func (r *row) sum(from, to int) types.Hash {
 	if to-from == 1 {
+		if r.entries[from].leaf() {
+			r.hashes++
+		}
 		return r.entries[from].hash()
 	}
 	at := from + split(r.entries[from:to])
 	e := &r.entries[at]
 	if r.counts[2*to-1] != r.counts[2*from] {
 		left, right := r.sum(from, at+1), r.sum(at+1, to)
+		r.hashes++
 		e.inner = hashInner(e.meet, &e.path, &left, &right)
 	}
 	return e.inner
@@ -120,7 +126,7 @@ func updatePages(r PageReader, root types.Hash, changes []Change) (Result, error
 			b.writes = append(b.writes, PageWrite{ID: id, Was: was})
 		}
 	}
-	res.Pages = b.writes
+	res.Pages, res.Hashes = b.writes, b.hashes
 	return res, nil
 }
 
@@ -161,6 +167,7 @@ func (b *pager) below(depth int, stub entry, old int, changes []Change) error {
 		return nil
 	}
 	r.rehash()
+	b.hashes += r.hashes
 	row := r.entries
 	if len(row) > MaxPage {
 		b.pieces = b.cut(row, b.pieces[:0])

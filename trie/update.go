@@ -29,6 +29,7 @@ type Result struct {
 	// In place of Writes and Deletes if the Reader is a PageReader:
 	Pages   []PageWrite // no slot twice
 	Changes []Change    // what was applied, ascending by path
+	Hashes  int         // how many nodes were hashed
 }
 
 // Update applies a batch to a stored trie of this root. The changes may come in any order, and each path

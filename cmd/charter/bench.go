@@ -21,7 +21,7 @@ func newBenchCommand() *cobra.Command {
 		Long:    "Measure Charter on this machine, and print the figures that BENCHMARKS.md has.",
 		Example: "  charter bench net --peers 4 --duration 20s",
 	}
-	cmd.AddCommand(newBenchNetCommand(), newBenchProofsCommand(), newBenchFireCommand())
+	cmd.AddCommand(newBenchNetCommand(), newBenchProofsCommand(), newBenchTreesCommand(), newBenchFireCommand())
 	return cmd
 }
 
