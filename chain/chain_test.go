@@ -3,6 +3,8 @@ package chain
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -29,8 +31,10 @@ func secret(b ...byte) sig.PrivateKey {
 type world struct {
 	t       testing.TB
 	genesis *types.Genesis
+	id      types.Hash // of the chain
 	keys    []sig.PrivateKey
 	wallet  []sig.PrivateKey // of the genesis outputs
+	dir     string           // of the stores; empty for disks
 	disks   []*store.FS
 	stores  []*store.Store
 
@@ -65,6 +69,7 @@ func newWorld(t testing.TB, n, outputs int, params types.Params) *world {
 	if err := w.genesis.Check(); err != nil {
 		t.Fatal(err)
 	}
+	w.id = w.genesis.ChainID()
 	for i := range n {
 		w.group.Go(func() {
 			for f := range w.queues[i] {
@@ -91,7 +96,11 @@ func newWorld(t testing.TB, n, outputs int, params types.Params) *world {
 
 func (w *world) start(i int) {
 	w.t.Helper()
-	s, err := store.Open("peer", store.Options{Chain: w.genesis.ChainID(), Peer: w.keys[i].Public(), FS: w.disks[i]})
+	at, options := "peer", store.Options{Chain: w.genesis.ChainID(), Peer: w.keys[i].Public(), FS: w.disks[i]}
+	if w.dir != "" {
+		at, options.FS = filepath.Join(w.dir, strconv.Itoa(i)), nil
+	}
+	s, err := store.Open(at, options)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -219,11 +228,11 @@ func (w *world) pay(j int) []byte {
 	fee := types.Amount(1000)
 	tx := &types.Transaction{
 		ValidUntil: types.MaxTime, Fee: fee,
-		Inputs:  []types.Input{{Position: uint64(j), Source: w.genesis.ChainID(), Index: uint32(j), Output: types.Output(o)}},
+		Inputs:  []types.Input{{Position: uint64(j), Source: w.id, Index: uint32(j), Output: types.Output(o)}},
 		Outputs: []types.Output{{Value: 10 * types.UnitsPerShare, Lock: secret(4, byte(j>>8), byte(j+1)).Public(), Host: o.Host}, {Value: o.Value - fee - 10*types.UnitsPerShare, Lock: o.Lock, Host: o.Host}},
 	}
 	tx.Salt[0], tx.Salt[1] = byte(j), byte(j>>8)
-	if err := ledger.SignTransaction(w.genesis.ChainID(), tx, []sig.PrivateKey{w.wallet[j]}); err != nil {
+	if err := ledger.SignTransaction(w.id, tx, []sig.PrivateKey{w.wallet[j]}); err != nil {
 		w.t.Fatal(err)
 	}
 	return tx.Encode()

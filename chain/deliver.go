@@ -42,6 +42,8 @@ type checker struct {
 	chain  types.Hash
 	params *types.Params
 
+	peers, wallets verifier // of what they send
+
 	mu       sync.Mutex
 	good     map[types.Hash]*ledger.Parsed // by the hash of all their bytes
 	older    map[types.Hash]*ledger.Parsed // the generation before
@@ -49,7 +51,7 @@ type checker struct {
 }
 
 // maxGood is how many transactions a generation of the checker's memory has.
-const maxGood = 1 << 15
+const maxGood = 1 << 14
 
 func (k *checker) init(chain types.Hash, params *types.Params) {
 	k.chain, k.params = chain, params
@@ -101,53 +103,11 @@ func (k *checker) remember(leaf types.Hash, p *ledger.Parsed) {
 	k.good[leaf] = p
 }
 
-// unverified is the signatures that something stands on and that are not verified yet.
-type unverified struct {
-	checks []sig.Check
-	blame  []func(error) error // the error for each, if it fails
-	learn  []func()            // to be called once all hold
-}
-
-func (u *unverified) add(c sig.Check, blame func(error) error) {
-	u.checks, u.blame = append(u.checks, c), append(u.blame, blame)
-}
-
-// maxBatch is how many signatures are verified as one.
-const maxBatch = 256
-
-// verify verifies all, by all processors. It gives the index of the first that fails, with
-// its error; or −1.
-func (u *unverified) verify() (bad int, err error) {
-	procs := runtime.GOMAXPROCS(0)
-	size := max(1, min(maxBatch, (len(u.checks)+procs-1)/procs))
-	bads := make([]int, (len(u.checks)+size-1)/size)
-	errs := make([]error, len(bads))
-	var g errgroup.Group
-	g.SetLimit(procs)
-	for i := range bads {
-		g.Go(func() error {
-			bads[i], errs[i] = sig.VerifyAll(u.checks[i*size : min((i+1)*size, len(u.checks))])
-			return nil
-		})
-	}
-	g.Wait()
-	for i, err := range errs {
-		if err != nil {
-			bad = i*size + bads[i]
-			return bad, u.blame[bad](err)
-		}
-	}
-	for _, f := range u.learn {
-		f()
-	}
-	return -1, nil
-}
-
 // payload checks the transactions of a block, and gives their root (zero for none).
 func (k *checker) payload(raws [][]byte) (root types.Hash, txs []ledger.Ordered, err error) {
 	var u unverified
 	if root, txs, err = k.parsePayload(raws, &u); err == nil {
-		_, err = u.verify()
+		_, err = k.peers.verify(&u)
 	}
 	return root, txs, err
 }
@@ -249,7 +209,7 @@ func (k *checker) blocks(raws []types.RawBlock, from types.Key) (good []*checked
 			owner = append(owner, i)
 		}
 	}
-	if at, err := all.verify(); err != nil {
+	if at, err := k.peers.verify(&all); err != nil {
 		good, bad = good[:owner[at]], err
 	}
 	return good, bad

@@ -2,7 +2,9 @@ package chain
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"charter/ledger"
@@ -112,5 +114,41 @@ func TestBlocksTogether(t *testing.T) {
 	}
 	if parsed[1].ID != good[0].txs[1].ID || len(k.good) != 3*per+1 {
 		t.Errorf("%d remembered", len(k.good))
+	}
+}
+
+// Whoever verifies at the same time, each learns the truth about its own.
+func TestVerifyTogether(t *testing.T) {
+	key, err := sig.ParsePrivateKey([32]byte{31: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v verifier
+	var wait sync.WaitGroup
+	for i := range 40 {
+		var u unverified
+		bad, learned := -1, false
+		for j := range i % 9 {
+			c := sig.Check{Key: key.Public(), Msg: types.Hash{byte(i), byte(j)}}
+			c.Sig = sig.Sign(key, c.Msg)
+			if i%5 == 0 && j%3 == 2 {
+				c.Sig[40] ^= 1
+				if bad < 0 {
+					bad = j
+				}
+			}
+			u.add(c, func(err error) error { return fmt.Errorf("%d of %d: %w", j, i, err) })
+		}
+		u.learn = append(u.learn, func() { learned = true })
+		wait.Go(func() {
+			at, err := v.verify(&u)
+			if at != bad || (err == nil) != (bad < 0) || learned != (bad < 0) || err != nil && !strings.HasPrefix(err.Error(), fmt.Sprintf("%d of %d: ", bad, i)) {
+				t.Errorf("%d: %d is bad, learned %v, %v", i, at, learned, err)
+			}
+		})
+	}
+	wait.Wait()
+	if v.working || len(v.waiting) > 0 {
+		t.Error("somebody still waits")
 	}
 }

@@ -120,7 +120,7 @@ func (k *checker) transactions(raws [][]byte, answers []Answer) []*ledger.Parsed
 			u.learn = append(u.learn, func() { k.remember(leaves[i], p) })
 		}
 	}
-	if _, err := u.verify(); err == nil {
+	if _, err := k.wallets.verify(&u); err == nil {
 		return out
 	}
 	each(len(out), func(i int) error { // one by one, to tell the bad from the good
