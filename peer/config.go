@@ -54,6 +54,13 @@ type Config struct {
 	// Neither asks who is asking: leave it on loopback, or behind a firewall.
 	Debug string `key:"debug" default:"127.0.0.1:7071" help:"host:port (TCP) of /metrics and /debug/pprof; empty: none"`
 
+	// Join is for a new peer, with no store yet: agents to take the state of a recent checkpoint
+	// from. Without it a peer follows all blocks since the genesis.
+	Join string `key:"join" default:"" help:"for a new peer: URLs of agents, separated by commas, to take the state of a recent checkpoint from; empty: follow all blocks since the genesis"`
+
+	// JoinTrust is a checkpoint that Join starts from, HEIGHT:ID; empty: the genesis.
+	JoinTrust string `key:"join_trust" default:"" help:"HEIGHT:ID of a checkpoint that you trust, as peer status shows it, to join from; empty: the genesis"`
+
 	LogLevel  string `key:"log_level" default:"info" help:"debug, info, warn or error"`
 	LogFormat string `key:"log_format" default:"text" help:"text or json"`
 

@@ -229,6 +229,7 @@ func (p *Peer) serve() {
 		mux := http.NewServeMux()
 		mux.Handle(p.agent.Handler())
 		mux.Handle(p.agent.LogHandler())
+		mux.Handle(p.agent.JoinHandler(p.chain))
 		p.api.start(p.agent.Server(mux), p.fail)
 	}
 	if p.debug != nil {

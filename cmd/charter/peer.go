@@ -129,6 +129,9 @@ The log goes to standard error. The exit status is not 0 if the peer could not s
 		}
 		cfg.Version = version()
 		log := cfg.Logger(cmd.ErrOrStderr())
+		if err := peer.Join(cmd.Context(), cfg, log); err != nil {
+			return err
+		}
 		p, err := peer.Start(cfg, log)
 		if err != nil {
 			return err
