@@ -358,15 +358,25 @@ func (v *View) keyRanges(lock types.Key, size uint64) ([]types.Hash, error) {
 	return append(roots, root), err
 }
 
-// rangeRoot is the root of the first n events of a range of a lock's log.
+// rangeRoot is the root of the first n events of a range of a lock's log. It reads one by one: in a Batch that is the least work.
 func (v *View) rangeRoot(lock types.Key, index, n uint64) (types.Hash, error) {
-	events, err := take(v.KeyEvents(lock, index*keyRange), n)
-	if err != nil {
-		return types.Hash{}, err
-	}
 	leaves := make([]types.Hash, n)
-	for i := range events {
-		leaves[i] = tlog.LeafHash(events[i].Encode())
+	for i := range leaves {
+		k, err := lookup(v, "key events", key(stateKeyEvent, lock[:], u64(index*keyRange+uint64(i))), func(data []byte) (*keyEntry, error) {
+			k, err := decodeKeyEntry(data)
+			return &k, err
+		})
+		if err == nil && k == nil {
+			err = v.s.read("key events", errMissing)
+		}
+		if err != nil {
+			return types.Hash{}, err
+		}
+		e, err := v.keyEvent(*k)
+		if err != nil {
+			return types.Hash{}, v.s.read("key events", err)
+		}
+		leaves[i] = tlog.LeafHash(e.Encode())
 	}
 	return tlog.Root(leaves), nil
 }
