@@ -156,7 +156,7 @@ func TestJoinFromLiars(t *testing.T) {
 		t.Errorf("started before it has joined: %v", err)
 	}
 	chunks.Store(0)
-	if err := w.join(t.Context(), 2, through(1, true, 0), through(0, false, 0)); err != nil {
+	if err := w.join(t.Context(), 2, through(0, true, 0), through(0, false, 0)); err != nil {
 		t.Fatal(err)
 	}
 	if spoilt.Load() == 0 || !w.log.has("a peer told what is wrong") {
