@@ -43,6 +43,9 @@ var fireParams = func() types.Params {
 	return p
 }()
 
+// fireSettings make caches small, so that they are full soon: what grows then is not a cache.
+var fireSettings = map[string]string{"cache_mb": "8"}
+
 func newBenchFireCommand() *cobra.Command {
 	var c fireConfig
 	cmd := &cobra.Command{
@@ -134,7 +137,10 @@ func (f *fire) run(ctx context.Context) (err error) {
 	if err := f.net.start(ctx, func(*localPeer) {}); err != nil {
 		return errors.Join(err, f.net.stop())
 	}
-	found, err := f.burn(ctx)
+	var found auditSummary
+	if err = f.spend.split(ctx, f.agents[0]); err == nil {
+		found, err = f.burn(ctx)
+	}
 	if err != nil {
 		return errors.Join(err, f.net.stop())
 	}
@@ -155,9 +161,9 @@ func (f *fire) open() (err error) {
 		places = append(places, place{udp: chaos.Addr(i).String() + ":7400", api: "127.0.0.1:7070", debug: "127.0.0.1:7071", space: s})
 	}
 	f.hub = chaos.NewHub(devices, f.Seed)
-	payments := int(f.Rate*f.Duration.Seconds()*1.1) + 10
-	f.net, err = placeLocalnet(f.Dir, places, "fire", fireParams, func(peers []types.Key) (outputs []types.GenesisOutput) {
-		outputs = spendable(payments, peers)
+	splits := 1 + int(f.Rate*f.Duration.Seconds()*1.1)/splitInto
+	f.net, err = placeLocalnet(f.Dir, places, "fire", fireParams, fireSettings, func(peers []types.Key) (outputs []types.GenesisOutput) {
+		outputs = spendable(splits, 2*splitInto*types.UnitsPerShare, peers)
 		for _, p := range peers { // so that all have about the same weight for the whole run
 			outputs = append(outputs, types.GenesisOutput{Value: 1_000_000 * types.UnitsPerShare, Lock: p, Host: p})
 		}
@@ -167,7 +173,7 @@ func (f *fire) open() (err error) {
 		f.close()
 		return err
 	}
-	f.spend = &spender{net: f.net, acked: make(map[types.Hash]int)}
+	f.spend = &spender{net: f.net, coins: genesisCoins(f.net, splits), acked: make(map[types.Hash]int)}
 	for i := range 3 {
 		f.agents = append(f.agents, f.net.peers[i*f.Peers/3])
 	}
@@ -355,7 +361,7 @@ func (f *fire) pay(load, all context.Context, paying *sync.WaitGroup) {
 		case <-tick.C:
 		}
 		j, ok := f.spend.take()
-		if !ok || j >= len(f.net.genesis.Outputs)-f.Peers {
+		if !ok {
 			return // the ticker was faster than it said; there is a tenth to spare
 		}
 		f.mu.Lock()

@@ -62,11 +62,12 @@ func newArena(t *testing.T, params types.Params, n, outputs int) *arena {
 	}
 	a := &arena{T: t, spender: &spender{acked: make(map[types.Hash]int)}, rng: rand.New(rand.NewPCG(1, 2))}
 	a.net, err = newLocalnet(t.TempDir(), n, "crash", params, func(peers []types.Key) []types.GenesisOutput {
-		return spendable(n*outputs, peers)
+		return spendable(n*outputs, types.UnitsPerShare, peers)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.coins = genesisCoins(a.net, n*outputs)
 	t.Cleanup(func() {
 		for _, p := range a.net.peers {
 			a.kill(p)
@@ -121,7 +122,7 @@ func (a *arena) load(ctx context.Context, pause time.Duration) (done <-chan stru
 			for ctx.Err() == nil {
 				j, ok := a.take()
 				if !ok {
-					a.Error("no outputs are left to spend")
+					a.Error("no coins are left to spend")
 					return
 				}
 				a.submit(ctx, j, rng.IntN(len(a.net.peers)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -76,11 +77,11 @@ func newLocalnet(dir string, n int, network string, params types.Params, owners 
 	for i := range n {
 		places = append(places, place{udp: udp[i], api: ports[2*i], debug: ports[2*i+1]})
 	}
-	return placeLocalnet(dir, places, network, params, owners)
+	return placeLocalnet(dir, places, network, params, nil, owners)
 }
 
-// placeLocalnet does so for a peer at each of the places.
-func placeLocalnet(dir string, places []place, network string, params types.Params, owners func(peers []types.Key) []types.GenesisOutput) (*localnet, error) {
+// placeLocalnet does so for a peer at each of the places, with further settings for all.
+func placeLocalnet(dir string, places []place, network string, params types.Params, settings map[string]string, owners func(peers []types.Key) []types.GenesisOutput) (*localnet, error) {
 	net := &localnet{dir: dir, genesis: &types.Genesis{Network: network, Time: types.MillisOf(time.Now()), Params: params}}
 	var keys []types.Key
 	for i, at := range places {
@@ -90,9 +91,9 @@ func placeLocalnet(dir string, places []place, network string, params types.Para
 			p.http = &http.Client{Transport: &http.Transport{DialContext: p.space.Dial, MaxIdleConnsPerHost: 16}}
 		}
 		var err error
-		p.key, err = peer.Init(p.dir, map[string]string{
-			"genesis": filepath.Join("..", genesisFile), "api_requests": "100000", "api": p.api, "debug": p.debug, "log_level": "info",
-		})
+		all := map[string]string{"genesis": filepath.Join("..", genesisFile), "api_requests": "100000", "api": p.api, "debug": p.debug, "log_level": "info"}
+		maps.Copy(all, settings)
+		p.key, err = peer.Init(p.dir, all)
 		if err != nil {
 			return nil, err
 		}
