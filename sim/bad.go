@@ -143,7 +143,7 @@ func (n *node) publish(b *types.Block) {
 			n.broadcast(n.corrupt(b), all)
 		}
 	case garbage:
-		if w.chance(0.2) {
+		if w.cfg.hard > 1 || w.chance(0.2) {
 			n.scatter(b)
 		}
 	case induce:
@@ -154,7 +154,9 @@ func (n *node) publish(b *types.Block) {
 	}
 	n.broadcast(b, all)
 	if n.style == induce {
-		n.lure(b)
+		for range w.worse(1) {
+			n.lure(b)
+		}
 	}
 }
 
@@ -353,16 +355,16 @@ func (n *node) weigh(b *types.Block, waited types.Millis) {
 func (n *node) storm(b *types.Block) {
 	w := n.w
 	target := w.rng.IntN(len(w.nodes))
-	for i := range 6 {
+	for i := range w.worse(6) {
 		w.fault("variant")
-		n.broadcast(n.variant(b, byte(i+1)), func(to *node) bool { return to.id == target || to.id%6 == i })
+		n.broadcast(n.variant(b, byte(i+1)), func(to *node) bool { return w.cfg.hard > 1 || to.id == target || to.id%6 == i })
 	}
 }
 
 // scatter sends blocks that name what does not exist, at all sorts of heights.
 func (n *node) scatter(b *types.Block) {
 	w := n.w
-	for range 2 {
+	for range w.worse(2) {
 		w.fault("garbage")
 		c := *b
 		c.Height = uint64(w.rng.Int64N(1 + int64(b.Height)*int64(1+w.rng.IntN(1000))))

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"time"
 
 	"charter/types"
 )
@@ -80,7 +81,9 @@ func (w *world) post(from, to *node, size int, deliver func()) {
 		w.after(w.travel(&w.links[from.id][to.id]), func() {
 			if to.up {
 				w.traffic.received(from, to, size)
+				done := w.charge(from, to)
 				deliver()
+				done()
 			}
 		})
 	}
@@ -89,7 +92,8 @@ func (w *world) post(from, to *node, size int, deliver func()) {
 // traffic is messages and bytes between nodes.
 type traffic struct {
 	Messages, Bytes int
-	to              map[[2]int]int // bytes received, by [from, to]
+	to              map[[2]int]int           // bytes received, by [from, to]
+	cpu             map[[2]int]time.Duration // processor time for that, if it is measured
 }
 
 func (t *traffic) sent(_ *node, size int) {

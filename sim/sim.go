@@ -43,6 +43,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"charter/consensus"
 	"charter/ledger"
@@ -58,6 +59,9 @@ type Config struct {
 	Faults  []string // these are on, and no others (Faults names all); nil: as drawn
 	Calm    bool     // no faults: for speed
 	Bug     Bug      // planted, to see that it is found
+
+	hard    int  // bad peers do so many times as much; 0 is 1
+	measure bool // the processor time of what comes from each node
 }
 
 // Command is what replays the run.
@@ -172,19 +176,8 @@ type world struct {
 // cannot run; what the run found is in the report. A panic, of consensus or ledger, is a
 // violation.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	w := &world{
-		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x5eed)), bad: make(map[types.Key]style),
-		payloads: make(map[types.Hash][]*ledger.Parsed), ids: make(map[*types.Block]types.Hash),
-		traffic: traffic{to: make(map[[2]int]int)}, trace: trace{sum: sha256.New()},
-		report: &Report{Seed: cfg.Seed, Command: cfg.Command(), Faults: map[string]int{}, Checks: map[string]int{}, Sometimes: map[string]int{}},
-	}
-	w.check = newChecker(w)
-	w.luck, w.runs = &Naive{draws: map[naiveDraw]drawnAt{}}, make(map[types.Hash]*naiveRun)
-	if err := KnownFaults(cfg.Faults); err != nil {
-		return nil, err
-	}
-	w.draw()
-	if err := w.populate(); err != nil {
+	w, err := prepare(cfg)
+	if err != nil {
 		return nil, err
 	}
 	w.run(ctx)
@@ -194,6 +187,23 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	r.Drawn, r.Traffic = w.drawn.String(), w.traffic
 	w.trace.sum.Sum(r.Trace[:0])
 	return r, nil
+}
+
+// prepare makes the world of a seed.
+func prepare(cfg Config) (*world, error) {
+	if err := KnownFaults(cfg.Faults); err != nil {
+		return nil, err
+	}
+	w := &world{
+		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x5eed)), bad: make(map[types.Key]style),
+		payloads: make(map[types.Hash][]*ledger.Parsed), ids: make(map[*types.Block]types.Hash),
+		traffic: traffic{to: make(map[[2]int]int), cpu: make(map[[2]int]time.Duration)}, trace: trace{sum: sha256.New()},
+		luck: &Naive{draws: map[naiveDraw]drawnAt{}}, runs: make(map[types.Hash]*naiveRun),
+		report: &Report{Seed: cfg.Seed, Command: cfg.Command(), Faults: map[string]int{}, Checks: map[string]int{}, Sometimes: map[string]int{}},
+	}
+	w.check = newChecker(w)
+	w.draw()
+	return w, w.populate()
 }
 
 func (w *world) run(ctx context.Context) {

@@ -59,7 +59,7 @@ Interrupted, sim ends with what was done so far.
 	f.StringVar(&c.Latency, "latency", "any", "local (0.1 to 1 ms), wan (ten regions), heavy (20 ms, with a long tail), or any: drawn")
 	f.IntVar(&c.Cores, "cores", runtime.NumCPU(), "seeds to run at once")
 	f.BoolVar(&c.JSON, "json", false, "print one JSON object per seed, the summary last, and the progress on standard error")
-	cmd.AddCommand(newSimScaleCommand())
+	cmd.AddCommand(newSimScaleCommand(), newSimBoundsCommand())
 	return cmd
 }
 
