@@ -71,6 +71,21 @@ func (c *Client) Notarise(ctx context.Context, document types.Hash, note string,
 	return line, file, err
 }
 
+// RegisterPeer enters a peer, or renews its entry, and waits until that is proven. The record comes
+// without signature: sign, with the peer's key, is given what it signs. Errors as those of Pay.
+func (c *Client) RegisterPeer(ctx context.Context, r types.RegisterPeer, sign func(types.Hash) (types.Signature, error), note string, tell func(Progress)) (Line, error) {
+	same := func(t *wallet.Transaction) bool {
+		return t.Status == wallet.Open && slices.ContainsFunc(t.Tx.Records, func(x types.Record) bool {
+			old, ok := x.(types.RegisterPeer)
+			old.Signature = r.Signature
+			return ok && old == r
+		})
+	}
+	return c.intend(ctx, note, same, wallet.Final, tell, func(w *wallet.Wallet, t wallet.Terms) (wallet.Transaction, error) {
+		return w.RegisterPeer(t, r, sign)
+	})
+}
+
 // Resume waits for a transaction that is under way, as Pay does.
 func (c *Client) Resume(ctx context.Context, id types.Hash, until wallet.Tier, tell func(Progress)) (Line, error) {
 	return c.intend(ctx, "", func(t *wallet.Transaction) bool { return t.ID == id }, until, tell, func(*wallet.Wallet, wallet.Terms) (wallet.Transaction, error) {
