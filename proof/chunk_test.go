@@ -25,9 +25,11 @@ func newChunkScene(t testing.TB) *chunkScene {
 	for i := range 60 {
 		s.create(types.Output{Value: 7, Lock: types.Key(hashOf(fmt.Sprint("lock", i/2)))}, hashOf("source"), uint32(i), 1)
 	}
-	for i := range 600 {
-		s.create(types.Output{Value: types.Amount(i + 1), Lock: s.busy}, hashOf("busy source"), uint32(i), 1)
+	for i := range uint32(600) {
+		v := types.KeyEvent{Transaction: hashOf("busy source"), Index: i, Output: types.Output{Value: types.Amount(i + 1), Lock: s.busy}, Height: 1}
+		s.logs[s.busy] = append(s.logs[s.busy], v)
 	}
+	s.set(0, types.KeyPath(s.busy), types.KeyLeaf(s.log(s.busy)))
 	s.apply(s.pay(5, nil, types.Output{Value: 7, Lock: alice}))
 	s.seal()
 	for i := range 1100 {
@@ -148,7 +150,7 @@ func TestChunks(t *testing.T) {
 			t.Errorf("%s is read as %s: %v", r, again, err)
 		}
 	}
-	if got := KeysPrefixes(&types.Checkpoint{Outputs: 1 << 20}); got != 12 || KeysPrefixes(s.top) != 2 {
+	if got := KeysPrefixes(&types.Checkpoint{Outputs: 1 << 20}); got != 12 || KeysPrefixes(s.top) != 0 {
 		t.Errorf("prefixes of %d bits", got)
 	}
 	whole := s.chunk(ChunkRef{Kind: KeysChunk})
@@ -323,7 +325,9 @@ func FuzzChunk(f *testing.F) {
 	truth := make(map[ChunkRef][]byte)
 	for _, r := range s.refs() {
 		truth[r] = s.chunk(r).Encode()
-		f.Add(truth[r])
+		if len(truth[r]) < 20<<10 {
+			f.Add(truth[r])
+		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := DecodeChunk(data)
