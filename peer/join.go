@@ -244,8 +244,8 @@ func (j *joiner) each(what string, ask func(*source) error) error {
 			continue
 		}
 		err := ask(s)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, errYoung) {
+			return err
 		}
 		j.blame(s, what, err)
 		last = err

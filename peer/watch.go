@@ -78,7 +78,7 @@ func (p *Peer) refresh() {
 func (p *Peer) warnUnknown() {
 	if p.name() == "" {
 		p.log.Warn("this peer is not registered: the others let it in only when it is", "key", p.self,
-			"do", "register it by a transaction of a wallet, or name it in the genesis of a new network")
+			"do", "charter peer register --dir "+p.cfg.Dir+" (a wallet pays the fee), or name it in the genesis of a new network")
 		return
 	}
 	deciding := types.Snapshot{Members: p.chain.Status().Members} // empty in the first moment
