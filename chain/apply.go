@@ -77,6 +77,7 @@ func (c *Chain) applyAll(ds []decidedBlock) error {
 	var checkpoints []made
 	up := Update{}
 	note := func(ch *ledger.Changes) {
+		c.recent.take(ch)
 		up.Events = append(up.Events, ch.Events...)
 		up.Keys = append(up.Keys, ch.Keys...)
 		for i := range ch.Events { // one that came too early too: its wallet may submit it again
@@ -125,7 +126,7 @@ func (c *Chain) applyOne(b *store.Batch, s *ledger.State, d *decidedBlock, note 
 	if !d.Anchor.IsZero() {
 		// An anchor need not have the one before it in its past, so its own time may be earlier.
 		batch := &ledger.Batch{Height: d.Height, Anchor: d.Anchor, Time: max(d.Time, s.Time), Transactions: d.txs}
-		ch, err := ledger.Apply(b, s, batch)
+		ch, err := ledger.Apply(recalling{b, &c.recent}, s, batch)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -135,7 +136,7 @@ func (c *Chain) applyOne(b *store.Batch, s *ledger.State, d *decidedBlock, note 
 		note(ch)
 	}
 	if d.Height%c.params.SnapshotPeriod == 0 {
-		ch, err := ledger.TakeSnapshot(b, s, d.Height)
+		ch, err := ledger.TakeSnapshot(recalling{b, &c.recent}, s, d.Height)
 		if err != nil {
 			return nil, nil, err
 		}

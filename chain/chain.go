@@ -97,7 +97,8 @@ type Chain struct {
 	clock     types.Millis                // latest that consensus was told
 
 	// Owned by the applier.
-	state *ledger.State
+	state  *ledger.State
+	recent recent
 
 	mu     sync.RWMutex                // guards what follows, written by the loop
 	where  map[types.Hash]*Transaction // of transactions that are not settled
