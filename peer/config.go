@@ -316,6 +316,14 @@ func (c *Config) wrong(key string) string {
 		if c.Debug != "" {
 			return address(c.Debug)
 		}
+	case "join":
+		if _, err := joinURLs(c.Join); err != nil {
+			return `URLs of agents, separated by commas, like "http://203.0.113.7:7070"`
+		}
+	case "join_trust":
+		if _, _, err := joinTrust(c.JoinTrust); err != nil {
+			return "HEIGHT:ID of a checkpoint, the id in 64 hexadecimal digits"
+		}
 	case "log_level":
 		return oneOf(c.LogLevel, "debug", "info", "warn", "error")
 	case "log_format":

@@ -59,6 +59,9 @@ func TestLoadRefuses(t *testing.T) {
 		{key: "pool_patience", flag: "3", want: "a time with its unit"},
 		{key: "pool_patience", flag: "1ms", want: "a time from 100ms to 1h"},
 		{key: "dir", flag: "", want: "a path"},
+		{key: "join", flag: "http://a:1,,b:2", want: "URLs of agents"},
+		{key: "join", flag: "ftp://a:1", want: "URLs of agents"},
+		{key: "join_trust", flag: "12", want: "HEIGHT:ID"},
 	}
 	had := make(map[string]bool)
 	for _, row := range rows {

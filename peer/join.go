@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -69,10 +70,11 @@ func Join(ctx context.Context, cfg Config, log *slog.Logger) error {
 		j.now = func() types.Millis { return types.MillisOf(time.Now()) }
 	}
 	h := &http.Client{Timeout: time.Minute}
-	for u := range strings.SplitSeq(cfg.Join, ",") {
-		if u = strings.TrimSuffix(strings.TrimSpace(u), "/"); !strings.Contains(u, "://") {
-			u = "http://" + u
-		}
+	urls, err := joinURLs(cfg.Join)
+	if err != nil {
+		return err
+	}
+	for _, u := range urls {
 		j.sources = append(j.sources, &source{url: u, agent: charterv1connect.NewAgentClient(h, u), join: charterv1connect.NewJoinClient(h, u)})
 	}
 	if cfg.JoinTrust != "" {
@@ -83,13 +85,42 @@ func Join(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return j.run(ctx)
 }
 
+// joinURLs are the URLs of a setting; host:port alone is taken for http.
+func joinURLs(setting string) (urls []string, err error) {
+	if setting == "" {
+		return nil, nil
+	}
+	for text := range strings.SplitSeq(setting, ",") {
+		if text = strings.TrimSuffix(strings.TrimSpace(text), "/"); !strings.Contains(text, "://") {
+			text = "http://" + text
+		}
+		u, err := url.Parse(text)
+		if err == nil && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			err = fmt.Errorf("%q is no URL of an agent", text)
+		}
+		if err != nil {
+			return nil, err
+		}
+		urls = append(urls, text)
+	}
+	return urls, nil
+}
+
+// joinTrust is the height and id of a setting.
+func joinTrust(setting string) (height uint64, id types.Hash, err error) {
+	if setting == "" {
+		return 0, id, nil
+	}
+	number, text, _ := strings.Cut(setting, ":")
+	height, err = strconv.ParseUint(number, 10, 64)
+	return height, id, errors.Join(err, id.UnmarshalText([]byte(text)))
+}
+
 // pin makes a checkpoint what is trusted. Its bytes come from a source; the id binds them.
 func (j *joiner) pin(ctx context.Context, at string) error {
-	number, text, _ := strings.Cut(at, ":")
-	height, err := strconv.ParseUint(number, 10, 64)
-	var id types.Hash
-	if err = errors.Join(err, id.UnmarshalText([]byte(text))); err != nil {
-		return &ConfigError{Where: "join", Key: "join_trust", Value: at, Want: "HEIGHT:ID of a checkpoint"}
+	height, id, err := joinTrust(at)
+	if err != nil {
+		return err
 	}
 	return j.each("the trusted checkpoint", func(s *source) error {
 		r, err := s.agent.Checkpoint(ctx, connect.NewRequest(&v1.CheckpointRequest{Height: &height}))
