@@ -195,7 +195,7 @@ func (j *joiner) once(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = im.Close() }() // what was put is kept, and tried again if not
-	if begun := im.Target(); begun != nil {
+	if begun := im.Target(); begun != nil && begun.Height >= j.trust.Height() {
 		err := j.at(ctx, im, &begun.Height)
 		if !isCode(err, connect.CodeNotFound) {
 			return err

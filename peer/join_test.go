@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -155,6 +156,16 @@ func TestJoinFromLiars(t *testing.T) {
 	if _, err := Start(w.configs[2], nil); err == nil || !strings.Contains(err.Error(), "being fetched") {
 		t.Errorf("started before it has joined: %v", err)
 	}
+	// From here on, from a checkpoint that is trusted by hand. One that is not there is none.
+	r, err := w.client(0).Checkpoint(t.Context(), connect.NewRequest(&v1.CheckpointRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.configs[2].JoinTrust = fmt.Sprintf("%d:%s", r.Msg.Height, types.Hash{7})
+	if err := w.join(t.Context(), 2, w.url(0)); err == nil || !strings.Contains(err.Error(), "is trusted") {
+		t.Errorf("trusting a checkpoint that is not there: %v", err)
+	}
+	w.configs[2].JoinTrust = fmt.Sprintf("%d:%s", r.Msg.Height, r.Msg.Id)
 	chunks.Store(0)
 	if err := w.join(t.Context(), 2, through(0, true, 0), through(0, false, 0)); err != nil {
 		t.Fatal(err)
