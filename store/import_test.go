@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"charter/ledger"
 	"charter/proof"
@@ -544,4 +546,54 @@ func TestImportCrash(t *testing.T) {
 		check(t, s.Close())
 	}
 	t.Logf("%d crashes", len(crashes))
+}
+
+// BenchmarkImport fetches the state of 100,000 payments of one input and two outputs, each under one of few locks or a lock of
+// its own, from a store on the disk into another. An op is a chunk.
+func BenchmarkImport(b *testing.B) {
+	const heights, n = 100, 1000
+	w := newWorld(1, 4000)
+	dir := b.TempDir()
+	batches := payments(b, w, heights, n)
+	from := benchStore(b, w, filepath.Join(dir, "from"), DefaultCache)
+	w.start(b, from)
+	for h, batch := range batches {
+		w.apply(b, from, uint64(h+1), batch)
+	}
+	g := &grown{w: w, s: from}
+	v := from.View()
+	var make, put, finish time.Duration
+	bytes, chunks, runs := 0, 0, 0
+	for b.Loop() {
+		to := filepath.Join(dir, fmt.Sprint("to", runs))
+		runs++
+		im, err := OpenImport(to, Options{Chain: w.chain, Cache: DefaultCache})
+		check(b, err)
+		_, err = im.Begin(must(v.Checkpoint(heights)).Checkpoint, g.supply(b))
+		check(b, err)
+		for more := true; more; {
+			more = false
+			for r := range im.Wanted() {
+				more = true
+				at := cpu()
+				data := must(v.Chunk(r))
+				made := cpu()
+				check(b, im.Put(r, data))
+				make, put = make+made-at, put+cpu()-made
+				bytes, chunks = bytes+len(data), chunks+1
+			}
+		}
+		at := cpu()
+		check(b, im.Finish(g.final(b, v)))
+		finish += cpu() - at
+		_, disk := im.s.DiskBytes()
+		b.ReportMetric(float64(disk)/float64(v.State().Outputs), "disk-B/output")
+		check(b, im.Close())
+	}
+	outputs := float64(v.State().Outputs) * float64(runs)
+	b.ReportMetric(float64(bytes)/outputs, "B/output")
+	b.ReportMetric(float64(bytes)/float64(chunks), "B/chunk")
+	b.ReportMetric(float64(make.Microseconds())/outputs, "make-cpu-µs/output")
+	b.ReportMetric(float64(put.Microseconds())/outputs, "put-cpu-µs/output")
+	b.ReportMetric(float64(finish.Microseconds())/outputs, "finish-cpu-µs/output")
 }
