@@ -21,7 +21,7 @@ func newBenchCommand() *cobra.Command {
 		Long:    "Measure Charter on this machine, and print the figures that BENCHMARKS.md has.",
 		Example: "  charter bench net --peers 4 --duration 20s",
 	}
-	cmd.AddCommand(newBenchNetCommand(), newBenchProofsCommand(), newBenchTreesCommand(), newBenchFireCommand())
+	cmd.AddCommand(newBenchNetCommand(), newBenchSigCommand(), newBenchSyncCommand(), newBenchIdleCommand(), newBenchProofsCommand(), newBenchTreesCommand(), newBenchFireCommand())
 	return cmd
 }
 
@@ -110,7 +110,7 @@ func (c *netConfig) once(ctx context.Context, out io.Writer, rate float64) (s ne
 	if need == 0 {
 		need = signedAhead
 	}
-	l, err := newLoad(dir, c.Peers, c.Window, rate, int(need*(c.Warmup+c.Duration).Seconds()*1.1), c.Latency, out)
+	l, err := newLoad(dir, c.Peers, c.Peers, c.Window, rate, int(need*(c.Warmup+c.Duration).Seconds()*1.1), c.Latency, out)
 	if err != nil {
 		return s, err
 	}

@@ -77,8 +77,8 @@ const (
 	paymentSize = 372 // bytes of one
 )
 
-// newLoad makes the network, with a coin for each payer.
-func newLoad(dir string, peers, window int, rate float64, ahead int, latency time.Duration, out io.Writer) (l *load, err error) {
+// newLoad makes the network, with a coin for each payer, at the first of the peers, as many as serve.
+func newLoad(dir string, peers, serve, window int, rate float64, ahead int, latency time.Duration, out io.Writer) (l *load, err error) {
 	l = &load{rate: rate, out: out, ahead: ahead, byLock: make(map[types.Key]*payer), turn: make(chan *payer, window)}
 	for range window {
 		key, err := sig.ParsePrivateKey(client.Entropy())
@@ -90,7 +90,7 @@ func newLoad(dir string, peers, window int, rate float64, ahead int, latency tim
 	}
 	l.net, err = newLocalnet(dir, peers, "bench", types.LocalParams, func(peers []types.Key) (outputs []types.GenesisOutput) {
 		for i, p := range l.payers {
-			p.host = peers[i%len(peers)]
+			p.host = peers[i%serve]
 			outputs = append(outputs, types.GenesisOutput{Value: 1000 * types.UnitsPerShare, Lock: p.lock, Host: p.host})
 		}
 		for _, p := range peers { // so that each has weight, however few payers there are
@@ -107,7 +107,7 @@ func newLoad(dir string, peers, window int, rate float64, ahead int, latency tim
 		}
 	}
 	l.chain = l.net.genesis.ChainID()
-	for _, p := range l.net.peers {
+	for _, p := range l.net.peers[:serve] {
 		l.gates = append(l.gates, &gate{load: l, queue: make(chan *payer, window), agent: charterv1connect.NewAgentClient(&http.Client{Transport: &http.Transport{}}, "http://"+p.api)})
 	}
 	for i, p := range l.payers {
