@@ -78,6 +78,8 @@ type Chain struct {
 	failed  chan struct{}
 	failure error // set before failed is closed
 
+	restored chan struct{} // closed when all is final again that the log decides
+
 	checker checker // of what strangers send
 	votes   votes   // for checkpoints, and certificates
 	pins    pins    // states that proofs are made of
@@ -95,6 +97,7 @@ type Chain struct {
 	absent    map[types.Hash]types.Millis // since when blocks are missing, while syncing
 	adrift    bool                        // the clock is too far from the others'
 	clock     types.Millis                // latest that consensus was told
+	handed    uint64                      // greatest height given to the applier
 
 	// Owned by the applier.
 	state  *ledger.State
@@ -128,7 +131,8 @@ type appliedBatch struct {
 	spent     []uint64
 }
 
-// Open restores the chain from its store, or starts it from genesis, and runs it until Close.
+// Open restores the chain from its store, or starts it from genesis, and runs it until Close. What
+// was final before is so again when it returns: nobody is told of a lower height than before.
 // Errors are those of the store, or say what does not hold together.
 func Open(cfg Config) (*Chain, error) {
 	if cfg.Log == nil {
@@ -143,7 +147,7 @@ func Open(cfg Config) (*Chain, error) {
 	c := &Chain{
 		cfg: cfg, id: cfg.Genesis.ChainID(), params: &cfg.Genesis.Params, self: cfg.Key.Public(), log: cfg.Log,
 		inbox: make(chan any, 1024), applied: make(chan appliedBatch, 16), decided: make(chan []decidedBlock, 16),
-		quit: make(chan struct{}), failed: make(chan struct{}),
+		quit: make(chan struct{}), failed: make(chan struct{}), restored: make(chan struct{}),
 		open: make(map[types.Hash]*openBlock), senders: make(map[types.Hash]types.Key),
 		where: make(map[types.Hash]*Transaction), denounced: make(map[types.Key]bool), adrift: cfg.Adrift,
 	}
@@ -160,7 +164,12 @@ func Open(cfg Config) (*Chain, error) {
 	}
 	c.done.Go(c.apply)
 	c.done.Go(c.run)
-	return c, nil
+	select {
+	case <-c.restored:
+		return c, nil
+	case <-c.failed:
+		return nil, errors.Join(c.failure, c.Close())
+	}
 }
 
 // Close stops the chain. What was acknowledged is durable; the rest is forgotten.
@@ -226,7 +235,7 @@ type (
 func (c *Chain) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	for restored := false; ; {
 		select {
 		case <-c.quit:
 			close(c.decided)
@@ -248,6 +257,10 @@ func (c *Chain) run() {
 			c.fail(err)
 			close(c.decided)
 			return
+		}
+		if !restored && c.Status().Final >= c.handed {
+			restored = true
+			close(c.restored)
 		}
 		timer.Reset(wake)
 	}
@@ -534,6 +547,7 @@ func (c *Chain) decide(ds []consensus.Decision) error {
 	if err != nil {
 		return err
 	}
+	c.handed = ds[len(ds)-1].Height
 	for {
 		select {
 		case c.decided <- batch:

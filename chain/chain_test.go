@@ -320,11 +320,16 @@ func TestAPeerComesBack(t *testing.T) {
 	for _, id := range ids {
 		w.await(3, id)
 	}
+	var final [4]uint64
 	for i := range 4 {
+		final[i] = w.chains[i].Status().Final
 		w.stop(i)
 	}
 	for i := range 4 {
 		w.start(i)
+		if now := w.chains[i].Status().Final; now < final[i] {
+			t.Errorf("peer %d was at final height %d, and comes back with %d", i, final[i], now)
+		}
 	}
 	send(7, 3)
 	for i := range 4 {
