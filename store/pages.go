@@ -48,9 +48,10 @@ type table[K comparable, P any] struct {
 
 // held is a page in memory.
 type held[P any] struct {
-	page  *P   // nil: the page is gone, and is still on the disk
-	dirty bool // it is not as on the disk
-	used  bool // since room was last made in its class
+	page  *P    // nil: the page is gone, and is still on the disk
+	size  int32 // bytes; here, so that nobody has to look at an old page
+	dirty bool  // it is not as on the disk
+	used  bool  // since room was last made in its class
 }
 
 // step is what became of a page. Nil is no page.
@@ -90,8 +91,9 @@ func (t *table[K, P]) read(k K, data []byte, err error) (*P, error) {
 func (t *table[K, P]) hold(k K, p *P) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.enter(k, &held[P]{page: p})
-	t.bytes += t.size(p)
+	h := &held[P]{page: p, size: int32(t.size(p))}
+	t.enter(k, h)
+	t.count(h, 1)
 	t.makeRoom()
 }
 
@@ -112,7 +114,7 @@ func (t *table[K, P]) makeRoom() {
 	for n := 0; n < 2*classes && t.bytes > t.limit-t.limit/32; n++ {
 		for k, h := range t.held[t.sweep] {
 			if !h.dirty && !h.used {
-				t.bytes -= t.size(h.page)
+				t.count(h, -1)
 				delete(t.held[t.sweep], k)
 			}
 			h.used = false
@@ -137,15 +139,14 @@ func (t *table[K, P]) keep(version uint64, steps map[K]step[P], pinned bool) {
 	for k, s := range steps {
 		c := t.class(k)
 		h := t.held[c][k]
-		switch {
-		case h == nil:
+		if h == nil {
 			h = new(held[P])
 			t.enter(k, h)
-		case h.page != nil:
-			t.count(h, -1)
 		}
-		h.page, h.dirty, h.used = s.page, c != gridClass, true
+		t.count(h, -1)
+		*h = held[P]{page: s.page, dirty: c != gridClass, used: true}
 		if s.page != nil {
+			h.size = int32(t.size(s.page))
 			t.count(h, 1)
 		} else if c == gridClass {
 			delete(t.held[c], k)
@@ -156,7 +157,7 @@ func (t *table[K, P]) keep(version uint64, steps map[K]step[P], pinned bool) {
 
 // count adds or takes away the bytes of a page.
 func (t *table[K, P]) count(h *held[P], sign int) {
-	n := sign * t.size(h.page)
+	n := sign * int(h.size)
 	if t.bytes += n; h.dirty {
 		t.dirty += n
 	}
@@ -196,7 +197,7 @@ func (t *table[K, P]) write(b *pebble.Batch, class int) error {
 			}
 			continue
 		}
-		t.dirty -= t.size(e.page)
+		t.dirty -= int(e.size)
 		buffer = t.encode(buffer[:0], e.k, e.page)
 		if err := b.Set(e.key, buffer, nil); err != nil {
 			return err
@@ -251,10 +252,10 @@ type tables struct {
 	keys, names, peers *trieTable
 }
 
-// newTables has for the keys tree, which is the largest, twice as many bytes as given.
+// newTables has for the keys tree, which is the largest, three times as many bytes as given.
 func newTables(limit int64) tables {
 	return tables{
-		outputs: newOutputsTable(limit / 2), keys: newTrieTable("keys tree", stateKeys, 2*limit),
+		outputs: newOutputsTable(limit / 2), keys: newTrieTable("keys tree", stateKeys, 3*limit),
 		names: newTrieTable("names tree", stateNames, limit/8), peers: newTrieTable("peers tree", statePeers, limit/8),
 	}
 }
