@@ -1,15 +1,21 @@
 package store
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 
 	"charter/ledger"
 	"charter/proof"
 	"charter/tlog"
 	"charter/trie"
 	"charter/types"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // A peer that joins fetches the state of a checkpoint in chunks (proof.Chunk). Here they are made, of a view whose
@@ -119,6 +125,7 @@ func pathsEnd(space byte, prefix trie.NodeID) []byte {
 }
 
 func (x *exporter) keys() error {
+	var want []keyEvents
 	for e, err := range x.under(stateKeyLog) {
 		if err != nil {
 			return x.v.s.read("key logs", err)
@@ -128,17 +135,118 @@ func (x *exporter) keys() error {
 			return x.v.s.read("key logs", err)
 		}
 		k := proof.ChunkKey{Lock: l.Lock, Log: logState(l.Frontier)}
-		if err := x.room(72+101*int(min(k.Log.Count, proof.MaxShort)), types.KeyPath(l.Lock)); err != nil {
-			return err
-		}
+		bytes := 72
 		if k.Log.Count <= proof.MaxShort {
-			if k.Events, err = take(x.v.KeyEvents(l.Lock, 0), k.Log.Count); err != nil {
-				return err
-			}
+			bytes += 101 * int(k.Log.Count)
+			want = append(want, keyEvents{lock: l.Lock, count: k.Log.Count, to: len(x.c.Keys)})
+		}
+		if err := x.room(bytes, types.KeyPath(l.Lock)); err != nil {
+			return err
 		}
 		x.c.Keys = append(x.c.Keys, k)
 	}
+	if err := x.v.fillKeyEvents(want); err != nil {
+		return err
+	}
+	for _, w := range want {
+		x.c.Keys[w.to].Events = w.events
+	}
 	return x.path(x.v.Trees().Keys, x.cp.KeysRoot)
+}
+
+// keyEvents is so many events of a lock, from a number on.
+type keyEvents struct {
+	lock         types.Key
+	first, count uint64
+	to           int // whatever the caller wants to know
+	events       []types.KeyEvent
+}
+
+// fillKeyEvents reads events of many locks. They are spread all over the state; so it goes through each space
+// once, upwards, which is a fraction of the work of as many gets.
+func (v *View) fillKeyEvents(want []keyEvents) error {
+	slices.SortFunc(want, func(a, b keyEvents) int { return bytes.Compare(a.lock[:], b.lock[:]) })
+	var keys [][]byte
+	for _, w := range want {
+		for n := range w.count {
+			keys = append(keys, key(stateKeyEvent, w.lock[:], u64(w.first+n)))
+		}
+	}
+	entries, err := gather(v, "key events", keys, func(data []byte) (*keyEntry, error) {
+		k, err := decodeKeyEntry(data)
+		return &k, err
+	})
+	if err != nil {
+		return err
+	}
+	outputs, events := make(map[uint64]*types.OutputState), make(map[uint64]*types.Event)
+	for _, k := range entries {
+		outputs[k.position] = nil
+		if k.spent {
+			events[k.event] = nil
+		}
+	}
+	err = errors.Join(gatherAll(v, "outputs", stateOutput, outputs, types.DecodeOutputState), gatherAll(v, "events", stateEvent, events, types.DecodeEvent))
+	if err != nil {
+		return err
+	}
+	for i := range want {
+		w := &want[i]
+		w.events = make([]types.KeyEvent, w.count)
+		for n := range w.events {
+			k := entries[n]
+			w.events[n] = *k.of(outputs[k.position], events[k.event])
+		}
+		entries = entries[w.count:]
+	}
+	return nil
+}
+
+// gatherAll reads what a space has under numbers.
+func gatherAll[T any](v *View, what string, space byte, into map[uint64]*T, decode func([]byte) (*T, error)) error {
+	numbers := slices.Sorted(maps.Keys(into))
+	keys := make([][]byte, len(numbers))
+	for i, n := range numbers {
+		keys[i] = key(space, u64(n))
+	}
+	all, err := gather(v, what, keys, decode)
+	for i := range all {
+		into[numbers[i]] = all[i]
+	}
+	return err
+}
+
+// gather reads the values of ascending keys of one space, all of which must be there.
+func gather[T any](v *View, what string, keys [][]byte, decode func([]byte) (*T, error)) (all []*T, err error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	it, err := v.r.NewIter(&pebble.IterOptions{LowerBound: keys[0], UpperBound: after(keys[0][:1])})
+	if err != nil {
+		return nil, v.s.read(what, err)
+	}
+	defer func() { err = errors.Join(err, v.s.read(what, it.Close())) }()
+	at := it.First()
+	for _, k := range keys {
+		if at && bytes.Compare(it.Key(), k) < 0 {
+			if at = it.Next(); at && bytes.Compare(it.Key(), k) < 0 { // most are next to the one before, or far away
+				at = it.SeekGE(k)
+			}
+		}
+		if !at || !bytes.Equal(it.Key(), k) {
+			return nil, v.s.read(what, cmp.Or(it.Error(), errMissing))
+		}
+		data, err := it.ValueAndErr()
+		if err != nil {
+			return nil, v.s.read(what, err)
+		}
+		t, err := decode(data)
+		if err != nil {
+			return nil, v.s.read(what, err)
+		}
+		all = append(all, t)
+	}
+	return all, nil
 }
 
 func (x *exporter) names() error {
@@ -310,9 +418,11 @@ func (x *exporter) keyLog() error {
 		return x.none()
 	}
 	x.c.Log = logState(log)
-	if x.c.Key, err = take(x.v.KeyEvents(lock, first), min(log.Size()-first, x.c.Ref.Kind.Range())); err != nil {
+	events := []keyEvents{{lock: lock, first: first, count: min(log.Size()-first, x.c.Ref.Kind.Range())}}
+	if err := x.v.fillKeyEvents(events); err != nil {
 		return err
 	}
+	x.c.Key = events[0].events
 	roots, err := x.v.keyRanges(lock, log.Size())
 	if err != nil {
 		return err

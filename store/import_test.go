@@ -548,10 +548,10 @@ func TestImportCrash(t *testing.T) {
 	t.Logf("%d crashes", len(crashes))
 }
 
-// BenchmarkImport fetches the state of 100,000 payments of one input and two outputs, each under one of few locks or a lock of
+// BenchmarkImport fetches the state of 40,000 payments of one input and two outputs, each under one of few locks or a lock of
 // its own, from a store on the disk into another. An op is a chunk.
 func BenchmarkImport(b *testing.B) {
-	const heights, n = 100, 1000
+	const heights, n = 40, 1000
 	w := newWorld(1, 4000)
 	dir := b.TempDir()
 	batches := payments(b, w, heights, n)

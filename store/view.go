@@ -267,13 +267,21 @@ func (v *View) keyEvent(k keyEntry) (*types.KeyEvent, error) {
 		return nil, errMissing
 	}
 	if !k.spent {
-		return &types.KeyEvent{Position: k.position, Transaction: o.Source, Index: o.Index, Output: o.Output, Height: o.BornHeight, Time: o.BornTime}, nil
+		return k.of(o, nil), nil
 	}
 	e, err := v.eventAt(k.event)
 	if err != nil {
 		return nil, err
 	}
-	return &types.KeyEvent{Spent: true, Position: k.position, Transaction: e.Transaction, Index: k.index, Output: o.Output, Height: e.Height, Time: e.Time}, nil
+	return k.of(o, e), nil
+}
+
+// of is the key event of an output and, if it is spent, the event of who spent it.
+func (k keyEntry) of(o *types.OutputState, e *types.Event) *types.KeyEvent {
+	if !k.spent {
+		return &types.KeyEvent{Position: k.position, Transaction: o.Source, Index: o.Index, Output: o.Output, Height: o.BornHeight, Time: o.BornTime}
+	}
+	return &types.KeyEvent{Spent: true, Position: k.position, Transaction: e.Transaction, Index: k.index, Output: o.Output, Height: e.Height, Time: e.Time}
 }
 
 func decodeFrontier(data []byte) (*tlog.Frontier, error) {
