@@ -517,7 +517,7 @@ func (im *Import) Finish(f Final) error {
 	x := im.entering(nil)
 	err := x.fits(&f)
 	if err == nil {
-		err = im.s.PutBlocks(f.Blocks, true)
+		err = im.s.putFirst(f.Blocks)
 	}
 	if err == nil {
 		err = x.finish(&f)

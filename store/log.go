@@ -25,6 +25,7 @@ import (
 //	'v' height                    id of the checkpoint that the peer voted for
 //	't' place                     id and bytes of a waiting transaction, in order of submission
 //	'w' transaction id            its place
+//	'l'                           the height from which on all blocks are kept
 const (
 	logBlock   = 'b'
 	logPayload = 'p'
@@ -35,6 +36,7 @@ const (
 	logVote    = 'v'
 	logPool    = 't'
 	logWaiting = 'w'
+	logLowest  = 'l'
 )
 
 // Bounds of a block's parts as they are read back.
@@ -60,6 +62,8 @@ type logStore struct {
 	next     uint64      // the next sequence number of a block
 	nextPool uint64      // place of the next submitted transaction
 	unsynced atomic.Bool // a block was put and not synced
+	lowest   atomic.Uint64
+	pruning  atomic.Bool // there may be blocks below lowest
 
 	signing sync.Mutex // one signature at a time
 	record  Signed
@@ -77,6 +81,9 @@ func (s *Store) openLog() error {
 	}
 	if s.log.nextPool, err = s.log.following(logPool); err != nil {
 		return s.read("pool", err)
+	}
+	if err := s.log.openLowest(); err != nil {
+		return s.read("the lowest height", err)
 	}
 	return s.reconcile()
 }
@@ -342,7 +349,16 @@ func (s *Store) Block(id types.Hash) (Block, bool, error) {
 		return Block{}, false, s.read("block", err)
 	}
 	b, err := s.log.block(seq)
+	if errors.Is(err, errMissing) && s.gone(key(logID, id[:])) {
+		return Block{}, false, nil
+	}
 	return b, err == nil, s.read("block "+id.String(), err)
+}
+
+// gone reports whether an entry of an index is there no more: its block was let go of meanwhile.
+func (s *Store) gone(key []byte) bool {
+	v, err := get(s.log.db, key)
+	return v == nil && err == nil
 }
 
 // block reads a whole block, by its sequence number in eight bytes.
@@ -425,6 +441,9 @@ func (s *Store) indexed(from, to []byte) iter.Seq2[Block, error] {
 			var b Block
 			if err == nil {
 				b, err = s.log.block(e.key[len(e.key)-8:])
+			}
+			if errors.Is(err, errMissing) && s.gone(e.key) {
+				continue
 			}
 			if !yield(b, s.read("blocks", err)) || err != nil {
 				return
