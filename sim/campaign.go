@@ -26,15 +26,15 @@ var places = []string{
 // leastFaults is which faults must have struck, and leastChecks what must have been checked.
 var (
 	leastFaults = []string{
-		"balanced", "broken block", "clock jump", "clog", "closing block withheld", "crash", "crash after a write", "crash after sending",
+		"broken block", "clock jump", "clog", "closing block withheld", "crash", "crash after a write", "crash after sending",
 		"crash before a write", "cut off", "double", "doubled", "false checkpoint", "garbage", "hoarded", "late", "lost", "lured", "old vote",
-		"one-way partition", "overtaken", "partition", "raced", "refused to name", "restart", "split leader", "to be pulled", "to half",
+		"one-way partition", "overtaken", "partition", "raced", "refused to name", "restart", "sent to one side first", "split leader", "to be pulled", "to half",
 		"twins part", "variant", "withheld", "wrong parent",
 	}
 	leastChecks = []string{
 		"accountability", "agreement", "alive after healing", "blocks per author", "bounded", "certificate", "certified", "changed proof refused",
 		"client truth", "conservation", "durable", "durable before sent", "equal roots", "evidence", "false checkpoint evidence",
-		"fetched at most twice", "from scratch as step by step", "justified", "justified by the twin", "never sign twice", "order independence",
+		"fetched at most twice", "final within ten heights", "from scratch as step by step", "justified", "justified by the twin", "never sign twice", "order independence",
 		"proof verifies", "restored anywhere", "roots from nothing", "snapshots",
 	}
 )

@@ -564,6 +564,37 @@ func (c *checker) atEnd() {
 	}
 }
 
+// maxHeights is how many heights after its submission a payment is final at the latest, with all
+// healed and not counting heights that are empty: their leaders were silent, late or bad.
+const maxHeights = 10
+
+// soon checks that of a payment that was ordered at a height.
+func (c *checker) soon(p *payment, height uint64) {
+	if !p.calm {
+		return
+	}
+	c.count("final within ten heights")
+	took := int(height) - int(p.top)
+	for h := p.top + 1; h < height; h++ {
+		if c.decided[h-1].anchor.IsZero() {
+			took--
+		}
+	}
+	if took > maxHeights {
+		c.fail("final within ten heights", "payment %s was given at height %d, and is final at %d, %d heights with anchors later", p.tx.ID.Short(), p.top, height, took)
+	}
+}
+
+// top is the greatest height that any honest peer has.
+func (c *checker) top() (h uint64) {
+	for _, n := range c.w.nodes {
+		if n.up && n.style == honest {
+			h = max(h, n.core.Height())
+		}
+	}
+	return h
+}
+
 // atMost checks that nobody got more than twice the blocks that it needed, pushed and pulled, and that no author
 // filled the disks of others: each honest peer may have named one variant of a fork before it
 // knew of it.
@@ -603,7 +634,10 @@ func (c *checker) alive() {
 			c.fail("alive after healing", "node %d has decided %d heights of %d; top %d, %d waiting, behind %t", n.id, last, len(c.decided), n.core.Height(), len(n.core.Waiting()), n.behind)
 		}
 		for _, p := range w.payments {
-			if e, _ := n.disk.ledger.Event(p.tx.ID); e == nil {
+			e, _ := n.disk.ledger.Event(p.tx.ID)
+			if e != nil {
+				c.soon(p, e.Height)
+			} else {
 				c.fail("alive after healing", "payment %s of %d ms is not final at node %d, %d ms after healing", p.tx.ID.Short(), p.made/1000, n.id, (w.now-c.healedAt)/1000)
 			}
 		}

@@ -16,6 +16,9 @@ type payment struct {
 	raw  []byte
 	made int64
 	done bool // final at some honest peer
+
+	calm bool   // given, with all healed, to an honest peer with shares that was not catching up
+	top  uint64 // and so high was that peer
 }
 
 // pay makes one payment at a peer: some output there goes to another host. What bad peers
@@ -53,7 +56,9 @@ func (w *world) pay() {
 		w.check.fail("valid payments", "%v", err)
 		return
 	}
-	pay := &payment{tx: p, raw: raw, made: w.now}
+	pay := &payment{tx: p, raw: raw, made: w.now, top: n.core.Height()}
+	pay.calm = w.healed && w.now > w.check.healedAt+micros(2000) && n.style == honest && !n.behind && n.core.Height()+2 >= w.check.top() &&
+		slices.ContainsFunc(n.core.Shares(), func(m types.Member) bool { return m.Peer == n.key })
 	w.payments = append(w.payments, pay)
 	w.note(n, "payment", at, p.ID)
 	n.submit(pay)
