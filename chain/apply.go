@@ -125,7 +125,7 @@ func (c *Chain) applyAll(ds []decidedBlock) error {
 func (c *Chain) applyOne(b *store.Batch, s *ledger.State, d *decidedBlock, note func(*ledger.Changes), out *appliedBatch) (_ *ledger.State, cp *types.Checkpoint, err error) {
 	if !d.Anchor.IsZero() {
 		// An anchor need not have the one before it in its past, so its own time may be earlier.
-		batch := &ledger.Batch{Height: d.Height, Anchor: d.Anchor, Time: max(d.Time, s.Time), Transactions: d.txs}
+		batch := &ledger.Batch{Height: d.Height, Anchor: d.Anchor, Time: max(d.Time, s.Time), Transactions: d.txs, Shares: d.snapshot, Witnesses: d.said}
 		ch, err := ledger.Apply(recalling{b, &c.recent}, s, batch)
 		if err != nil {
 			return nil, nil, err
@@ -134,6 +134,9 @@ func (c *Chain) applyOne(b *store.Batch, s *ledger.State, d *decidedBlock, note 
 			return nil, nil, err
 		}
 		note(ch)
+		if err := c.checkSamples(b, d.sampled); err != nil {
+			return nil, nil, err
+		}
 	}
 	if d.Height%c.params.SnapshotPeriod == 0 {
 		ch, err := ledger.TakeSnapshot(recalling{b, &c.recent}, s, d.Height)

@@ -72,6 +72,7 @@ type Chain struct {
 	inbox   chan any            // to the loop: what handle takes
 	applied chan appliedBatch   // to the loop, of the applier
 	decided chan []decidedBlock // to the applier
+	charges chan types.Evidence // to who publishes it
 	quit    chan struct{}
 	done    sync.WaitGroup
 	stop    sync.Once
@@ -90,9 +91,11 @@ type Chain struct {
 	core      *consensus.Core
 	pool      *pool.Pool
 	open      map[types.Hash]*openBlock // accepted, with a payload, not ordered
-	senders   map[types.Hash]types.Key  // who delivered a block that consensus has not judged yet
-	runs      []consensus.Run           // newest last
-	denounced map[types.Key]bool        // whose fork was told to all
+	headers   headers
+	bare      map[types.Key]types.Hash // the evidence without inputs that waits, by offender
+	senders   map[types.Hash]types.Key // who delivered a block that consensus has not judged yet
+	runs      []consensus.Run          // newest last
+	denounced map[types.Key]bool       // whose fork was told to all
 	syncing   bool
 	absent    map[types.Hash]types.Millis // since when blocks are missing, while syncing
 	adrift    bool                        // the clock is too far from the others'
@@ -119,7 +122,9 @@ type openBlock struct {
 type decidedBlock struct {
 	consensus.Decision
 	txs      []ledger.Ordered
-	snapshot uint64 // height of the shares that decided it, and that sign its checkpoint
+	said     []ledger.Witness
+	sampled  []*types.Block // that have a sample to be checked
+	snapshot uint64         // height of the shares that decided it, and that sign its checkpoint
 	vote     bool
 	base     []byte // what a restart needs, where a run is closed; else nil
 }
@@ -147,8 +152,9 @@ func Open(cfg Config) (*Chain, error) {
 	c := &Chain{
 		cfg: cfg, id: cfg.Genesis.ChainID(), params: &cfg.Genesis.Params, self: cfg.Key.Public(), log: cfg.Log,
 		inbox: make(chan any, 1024), applied: make(chan appliedBatch, 16), decided: make(chan []decidedBlock, 16),
-		quit: make(chan struct{}), failed: make(chan struct{}), restored: make(chan struct{}),
+		quit: make(chan struct{}), failed: make(chan struct{}), restored: make(chan struct{}), charges: make(chan types.Evidence, 64),
 		open: make(map[types.Hash]*openBlock), senders: make(map[types.Hash]types.Key),
+		headers: newHeaders(), bare: make(map[types.Key]types.Hash),
 		where: make(map[types.Hash]*Transaction), denounced: make(map[types.Key]bool), adrift: cfg.Adrift,
 	}
 	c.checker.init(c.id, c.params)
@@ -164,6 +170,7 @@ func Open(cfg Config) (*Chain, error) {
 	}
 	c.done.Go(c.apply)
 	c.done.Go(c.run)
+	c.done.Go(c.prosecute)
 	select {
 	case <-c.restored:
 		return c, nil
@@ -376,6 +383,7 @@ func (c *Chain) accept(blocks []consensus.Accepted) error {
 		// then refuses to sign more.
 		mine := a.Block.Author == c.self && c.senders[a.ID] == c.self
 		delete(c.senders, a.ID)
+		c.headers.accept(a.ID, a.Block)
 		b := store.Block{ID: a.ID, Header: a.Block.Encode(), Payload: c.checker.release(a.ID), Meta: a.Past.Encode()}
 		if mine {
 			own = append(own, b)
@@ -415,6 +423,7 @@ func (c *Chain) report(r consensus.Ready) {
 		c.log.Warn("a peer has forked its line", "peer", f.A.Author, "height", f.A.Height,
 			"block", f.A.ID(c.id), "twin", f.B.ID(c.id))
 		c.denounce(f)
+		c.accuse(types.ForkEvidence(f.A, f.B))
 		for id, o := range c.open {
 			if o.author == f.A.Author {
 				c.pool.Release(id, transactionIDs(o.txs), c.cfg.Now())
@@ -526,6 +535,9 @@ func (c *Chain) build(t *consensus.Template) error {
 	if v := c.votes.own(); v != nil {
 		b.Checkpoint = *v
 	}
+	if b.Sample, err = c.sample(b); err != nil {
+		return fmt.Errorf("sample of height %d: %w", b.Height, err)
+	}
 	k.id = b.ID(c.id)
 	for i := range k.txs {
 		k.txs[i].Block, k.txs[i].Author = k.id, c.self
@@ -567,15 +579,23 @@ func (c *Chain) batch(ds []consensus.Decision, vote bool) ([]decidedBlock, error
 	for _, d := range ds {
 		out := decidedBlock{Decision: d, vote: vote}
 		for _, id := range d.Blocks {
+			b, said, err := c.order(id)
+			if err != nil {
+				return nil, err
+			}
+			if out.said = append(out.said, said); vote && !b.Sample.IsZero() {
+				out.sampled = append(out.sampled, b)
+			}
 			o := c.open[id]
-			if o == nil {
-				var err error
+			if o == nil && b.PayloadBytes > 0 {
 				if o, err = c.load(id); err != nil {
 					return nil, err
 				}
 			}
-			delete(c.open, id)
-			out.txs = append(out.txs, o.txs...)
+			if o != nil {
+				delete(c.open, id)
+				out.txs = append(out.txs, o.txs...)
+			}
 		}
 		if d.Closes != nil {
 			c.addRun(*d.Closes)

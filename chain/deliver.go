@@ -158,6 +158,9 @@ func (k *checker) block(raw types.RawBlock, from types.Key, u *unverified) (*che
 		u.add(sig.Check{Key: b.Author, Msg: types.VoteDigest(k.chain, v.Height, v.Checkpoint), Sig: v.Signature},
 			func(err error) error { return fmt.Errorf("checkpoint vote: %w", err) })
 	}
+	if !b.Sample.IsZero() && !k.params.SampleDue(b.Height) {
+		return nil, fmt.Errorf("a sample at height %d, where none is due", b.Height)
+	}
 	if len(raw.Payload) != int(b.PayloadBytes) {
 		return nil, fmt.Errorf("payload has %d bytes, and its block says %d", len(raw.Payload), b.PayloadBytes)
 	}

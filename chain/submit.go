@@ -88,6 +88,9 @@ func (c *Chain) admit(m submission) []error {
 	ids := make([]types.Hash, 0, len(m.txs))
 	for i, p := range m.txs {
 		held := c.pool.Has(p.ID)
+		if errs[i] = c.rival(p); errs[i] != nil {
+			continue
+		}
 		if errs[i] = c.pool.Add(p.ID, p.Tx, m.raws[i], now); errs[i] == nil && !held {
 			ids = append(ids, p.ID)
 		}
@@ -204,7 +207,7 @@ func (pin *pin) conflict(p *ledger.Parsed) (settled bool, err error) {
 			return false, refuse(Conflict, types.SpentOutput.String(), "input %d: the output at position %d was spent at height %d", i, in.Position, o.SpentHeight)
 		}
 	}
-	return false, nil
+	return false, pin.objection(p)
 }
 
 // SubmitForwarded is SubmitAll for transactions that another peer sent on.

@@ -95,6 +95,7 @@ func (v *votes) add(s types.SignedVote) {
 			v.offences[s.Peer] = true
 			v.chain.log.Warn("a peer voted for two checkpoints of one height", "peer", s.Peer, "height", s.Height,
 				"checkpoint", first.Checkpoint, "other", s.Checkpoint)
+			v.chain.accuse(types.TwoVotesEvidence(types.SignedVote{Peer: s.Peer, CheckpointVote: first}, s))
 		}
 		return
 	}
@@ -160,6 +161,11 @@ func (v *votes) count(height uint64, t *tally) {
 		return
 	}
 	v.newest = height
+	for peer, vote := range t.by {
+		if vote.Checkpoint != t.id { // which is certified: it is not this peer that is wrong
+			c.accuse(types.Evidence{Offence: types.FalseVote, Votes: []types.SignedVote{{Peer: peer, CheckpointVote: vote}}})
+		}
+	}
 	for h := range v.tallies {
 		if h <= height {
 			delete(v.tallies, h)

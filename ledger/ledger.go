@@ -107,6 +107,18 @@ func Apply(v View, s *State, b *Batch) (*Changes, error) {
 	return NewOverlay(v, s).Apply(b)
 }
 
+// JudgePeers is what the state would say now of a transaction's evidence and votes to reinstate, NoReason if it would take them
+// or there are none. Errors are those of v.
+func JudgePeers(v View, s *State, tx *types.Transaction) (types.Reason, error) {
+	o := NewOverlay(v, s)
+	o.height++ // the next batch's at the earliest
+	early, reason, err := o.judgePeers(tx)
+	if early {
+		reason = types.TooEarly
+	}
+	return reason, err
+}
+
 // TakeSnapshot pays out all fees, each peer's to an output under its reward lock and
 // hosted by itself, and then takes the shares registered with each peer that is in good
 // standing, and notes the standing of all (spec/ledger.md, "Standing"). It is for each

@@ -124,7 +124,7 @@ func (d *disk) apply(n *node, dec consensus.Decision) (taken *types.Snapshot) {
 func (d *disk) batch(n *node, dec *consensus.Decision, m *ledger.Memory) *ledger.Batch {
 	w := n.w
 	// An anchor need not have the one before in its past, nor a later time.
-	b := &ledger.Batch{Height: dec.Height, Anchor: dec.Anchor, Time: max(dec.Time, m.State().Time)}
+	b := &ledger.Batch{Height: dec.Height, Anchor: dec.Anchor, Time: max(dec.Time, m.State().Time), Shares: d.runOf(n, dec.Run).Snapshot}
 	for _, id := range dec.Blocks {
 		at, ok := d.byID[id]
 		if !ok {
@@ -135,8 +135,28 @@ func (d *disk) batch(n *node, dec *consensus.Decision, m *ledger.Memory) *ledger
 		for _, tx := range w.payloads[block.Payload] {
 			b.Transactions = append(b.Transactions, ledger.Ordered{Tx: tx.Tx, ID: tx.ID, Block: id, Author: block.Author})
 		}
+		b.Witnesses = append(b.Witnesses, ledger.WitnessOf(w.params(), block, d.headerOf))
 	}
 	return b
+}
+
+// headerOf is what the ledger asks of a block that another one names.
+func (d *disk) headerOf(id types.Hash) (ledger.Header, bool) {
+	at, ok := d.byID[id]
+	if !ok {
+		return ledger.Header{}, false // genesis
+	}
+	return ledger.HeaderOf(d.blocks[at].Block), true
+}
+
+// runOf is the run with a number, which was closed already or is the first.
+func (d *disk) runOf(n *node, number uint64) consensus.Run {
+	for i := len(d.runs) - 1; i >= 0; i-- {
+		if d.runs[i].Number == number {
+			return d.runs[i]
+		}
+	}
+	return consensus.FirstRun(n.w.chain)
 }
 
 // first is a disk as it would be with the first heights applied only.
