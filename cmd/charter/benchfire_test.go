@@ -145,7 +145,7 @@ func TestFireMemory(t *testing.T) {
 		f.rss = append(f.rss, rssSample{at, at, 1, 50 + 6*at.Minutes()}, rssSample{at, 10 * time.Second, 0, 1000})
 	}
 	m := f.sumMemory()
-	if math.Abs(m.SparedSlope-6) > 1e-9 || math.Abs(m.SparedFirst-66) > 1 || math.Abs(m.SparedSecond-95) > 1 || m.AllSecond != m.SparedSecond || m.Max != 1000 {
+	if math.Abs(m.SparedSlope-6) > 1e-9 || math.Abs(m.SparedFirst-76) > 1 || math.Abs(m.SparedSecond-99) > 1 || m.AllSecond != m.SparedSecond || m.Max != 1000 {
 		t.Errorf("%+v", m)
 	}
 	if slope(nil, nil) != 0 || slope([]float64{1}, []float64{2}) != 0 {

@@ -90,7 +90,7 @@ func (f *fire) isAble(i int) bool {
 
 // poll asks all running peers over and over how far they are.
 func (f *fire) poll(ctx context.Context) {
-	for pause(ctx, 150*time.Millisecond) == nil {
+	for pause(ctx, 250*time.Millisecond) == nil {
 		var all sync.WaitGroup
 		for i, p := range f.net.peers {
 			f.mu.Lock()
@@ -299,7 +299,8 @@ func (f *fire) sumHeals() (out []healSummary) {
 }
 
 // memorySummary is the resident memory of peers, MiB: medians of the first and the second half of
-// the run.
+// what follows the first quarter of the run, in which the storage engine's write buffers (48 MiB in
+// all) and the caches fill up.
 type memorySummary struct {
 	SparedFirst  float64 `json:"spared_first"` // of the peer that was never killed
 	SparedSecond float64 `json:"spared_second"`
@@ -320,13 +321,13 @@ func (f *fire) sumMemory() (m memorySummary) {
 	var spared, all [2][]float64
 	var x, y []float64
 	for _, r := range f.rss {
-		half := 0
-		if r.at > f.Duration/2 {
-			half = 1
-		}
 		m.Max = max(m.Max, r.mb)
-		if r.age < 20*time.Second {
+		if r.age < 20*time.Second || r.at < f.Duration/4 {
 			continue
+		}
+		half := 0
+		if r.at > f.Duration*5/8 {
+			half = 1
 		}
 		all[half] = append(all[half], r.mb)
 		if r.peer == f.Peers-1 {
