@@ -563,7 +563,7 @@ func BenchmarkImport(b *testing.B) {
 	g := &grown{w: w, s: from}
 	v := from.View()
 	var make, put, finish time.Duration
-	bytes, chunks, runs := 0, 0, 0
+	bytes, events, chunks, runs := 0, 0, 0, 0
 	for b.Loop() {
 		to := filepath.Join(dir, fmt.Sprint("to", runs))
 		runs++
@@ -581,6 +581,9 @@ func BenchmarkImport(b *testing.B) {
 				check(b, im.Put(r, data))
 				make, put = make+made-at, put+cpu()-made
 				bytes, chunks = bytes+len(data), chunks+1
+				if r.Kind == proof.HistoryChunk || r.Kind == proof.EventsChunk {
+					events += len(data)
+				}
 			}
 		}
 		at := cpu()
@@ -592,6 +595,8 @@ func BenchmarkImport(b *testing.B) {
 	}
 	outputs := float64(v.State().Outputs) * float64(runs)
 	b.ReportMetric(float64(bytes)/outputs, "B/output")
+	b.ReportMetric(float64(events)/outputs, "events-B/output")
+	b.ReportMetric(outputs/float64(runs), "outputs")
 	b.ReportMetric(float64(bytes)/float64(chunks), "B/chunk")
 	b.ReportMetric(float64(make.Microseconds())/outputs, "make-cpu-µs/output")
 	b.ReportMetric(float64(put.Microseconds())/outputs, "put-cpu-µs/output")
