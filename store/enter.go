@@ -467,7 +467,7 @@ func (x *entering) finish(f *Final) error {
 	x.state.Height, x.state.Anchor, x.state.Time = cp.Height, cp.Anchor, cp.Time
 	x.state.Snapshot, x.state.Unspent = cp.SnapshotRoot, x.p.unspent
 	x.b.head.state, x.b.head.decided = &x.state, cp.Height+1
-	return errors.Join(x.b.set([]byte{stateFloor}, u64(cp.Height)), x.b.b.DeleteRange([]byte{stateImport}, []byte{stateImport + 1}, nil))
+	return errors.Join(x.b.set([]byte{stateJoined}, u64(cp.Height)), x.b.b.DeleteRange([]byte{stateImport}, []byte{stateImport + 1}, nil))
 }
 
 // decisions keeps the anchors of the last heights, and how many events there were up to each.

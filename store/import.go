@@ -160,7 +160,7 @@ func OpenImport(dir string, opts Options) (*Import, error) {
 	return im, nil
 }
 
-// checkImport refuses to open an import as anything else, and the other way round; and reads the floor.
+// checkImport refuses to open an import as anything else, and the other way round; and reads where it joined.
 func (s *Store) checkImport(has bool) error {
 	data, err := get(s.state.db, []byte{stateImport})
 	if err != nil {
@@ -176,23 +176,28 @@ func (s *Store) checkImport(has bool) error {
 		}
 		return s.refuse(Importing, fmt.Sprintf("the state of checkpoint %s at height %d is being fetched, %d chunks of %d are in", p.cp.ID(), p.cp.Height, p.in, p.known), nil)
 	}
-	floor, err := get(s.state.db, []byte{stateFloor})
-	if err != nil || floor == nil {
-		return s.read("floor", err)
+	if data, err = get(s.state.db, []byte{stateJoined}); err == nil && data != nil {
+		var n *uint64
+		n, err = decodeNumber(data)
+		s.state.joined = *n
 	}
-	n, err := decodeNumber(floor)
-	s.state.floor = *n
-	return s.read("floor", err)
+	if err != nil || has || s.opts.importing {
+		return s.read("joined", err)
+	}
+	if lowest := s.Lowest(); lowest > 0 {
+		return s.refuse(Importing, fmt.Sprintf("its state is gone, and cannot be made again from the log, which has no blocks below height %d", lowest), nil)
+	}
+	return nil
 }
 
-// Floor is the height of the checkpoint from whose state the store was begun, 0 if that is genesis. Of what came
+// Joined is the height of the checkpoint from whose state the store was begun, 0 if that is genesis. Of what came
 // up to there it has the state, all events and all checkpoints, and no blocks, certificates and decisions but those that
 // were given to Finish.
-func (v *View) Floor() uint64 { return v.s.state.floor }
+func (v *View) Joined() uint64 { return v.s.state.joined }
 
-// NotKept is the refusal of what is not there because it was before the floor.
+// NotKept is the refusal of what is not there because it was before the store was begun.
 func (v *View) NotKept(what string) error {
-	return &Error{Kind: NotKept, Dir: v.s.dir, Detail: fmt.Sprintf("%s: nothing of that is here below height %d", what, v.Floor()), Height: v.Floor()}
+	return &Error{Kind: NotKept, Dir: v.s.dir, Detail: fmt.Sprintf("%s: nothing of that is here below height %d", what, v.Joined()), Height: v.Joined()}
 }
 
 // load reads where the import stands.

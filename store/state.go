@@ -64,7 +64,7 @@ const (
 	statePeers      = 'P'
 	stateNamePath   = 'i'
 	statePeerPath   = 'j'
-	stateFloor      = 'z'
+	stateJoined     = 'z'
 	stateImport     = 'I'
 	stateRecord     = 'L'
 )
@@ -121,7 +121,7 @@ type stateStore struct {
 	head   *head
 	tables tables
 	behind behind
-	floor  uint64         // height of the checkpoint that the state was imported at, or 0
+	joined uint64         // height of the checkpoint that the state was imported at, or 0
 	pinned map[uint64]int // open Snapshots, by version
 }
 

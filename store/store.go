@@ -16,7 +16,8 @@
 // unsynced. After a crash the state is that of some height applied before, whole, and the
 // log holds every block that it was made of and all that came after: the chain replays
 // from there and gets the same again. So the state is never ahead of the log, which Apply
-// sees to, and "state" may be deleted at any time, at the price of replaying everything.
+// sees to, and "state" may be deleted at any time, at the price of replaying everything; or, if the log
+// does not have everything (any more), of joining again (import.go).
 //
 // What is durable when a call returns:
 //

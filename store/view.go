@@ -118,7 +118,7 @@ func decodeDecided(data []byte) (*decided, error) {
 // Decided is the anchor of a height, zero if the height is empty, and false if it is not decided. Error: NotKept.
 func (v *View) Decided(height uint64) (anchor types.Hash, ok bool, err error) {
 	d, err := lookup(v, "decided height", key(stateDecided, u64(height)), decodeDecided)
-	if err == nil && d == nil && height < v.Floor() {
+	if err == nil && d == nil && height < v.Joined() {
 		err = v.NotKept(fmt.Sprintf("anchor of height %d", height))
 	}
 	if err != nil || d == nil {
@@ -131,7 +131,7 @@ func (v *View) Decided(height uint64) (anchor types.Hash, ok bool, err error) {
 // the payouts of a snapshot at that height. Error: NotKept.
 func (v *View) EventsOf(height uint64) (first, count uint64, err error) {
 	to, err := lookup(v, "decided height", key(stateDecided, u64(height)), decodeDecided)
-	if err == nil && height <= v.Floor() && v.Floor() > 0 {
+	if err == nil && height <= v.Joined() && v.Joined() > 0 {
 		err = v.NotKept(fmt.Sprintf("events of height %d", height))
 	}
 	if err != nil || to == nil {
@@ -393,7 +393,7 @@ func (v *View) Certified(upTo uint64) (height uint64, ok bool, err error) {
 // ShareSnapshot is the snapshot of shares that was taken at a height, nil if none was. Error: NotKept.
 func (v *View) ShareSnapshot(height uint64) (*types.Snapshot, error) {
 	s, err := lookup(v, "snapshot", key(stateSnapshot, u64(height)), types.DecodeSnapshot)
-	if err == nil && s == nil && height > 0 && height < v.Floor() {
+	if err == nil && s == nil && height > 0 && height < v.Joined() {
 		err = v.NotKept(fmt.Sprintf("snapshot of height %d", height))
 	}
 	return s, err
