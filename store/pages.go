@@ -252,10 +252,10 @@ type tables struct {
 	keys, names, peers *trieTable
 }
 
-// newTables has for the keys tree, which is the largest, three times as many bytes as given.
+// newTables has for the keys tree, which is the largest, two and a half times as many bytes as given.
 func newTables(limit int64) tables {
 	return tables{
-		outputs: newOutputsTable(limit / 2), keys: newTrieTable("keys tree", stateKeys, 3*limit),
+		outputs: newOutputsTable(limit / 2), keys: newTrieTable("keys tree", stateKeys, limit*5/2),
 		names: newTrieTable("names tree", stateNames, limit/8), peers: newTrieTable("peers tree", statePeers, limit/8),
 	}
 }

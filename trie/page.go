@@ -31,7 +31,7 @@ type Page struct{ entries []entry }
 
 const (
 	// MaxPage is the greatest number of leaves and stubs of a page.
-	MaxPage = 16
+	MaxPage = 32
 	// Shards is how many parts a trie has whose pages do not reach into one another.
 	Shards = 1 << shardBits
 
