@@ -42,6 +42,7 @@ const (
 // Bounds on what waits inside a Core, whoever sends it.
 const (
 	maxPending = 1 << 15 // blocks whose named blocks are missing, or a snapshot
+	maxLine    = 1 << 10 // of them by one author
 	maxFuture  = 1 << 10 // blocks whose time has not come
 )
 
@@ -191,7 +192,10 @@ type Core struct {
 	snapshots map[uint64]*types.Snapshot
 
 	pending map[types.Hash]*types.Block // named blocks are missing
+	queued  map[types.Key]int           // how many are pending, by author
 	waiters map[types.Hash][]types.Hash // missing id → pending ids
+	missed  []Missing                   // as it was last worked out
+	stale   bool                        // and has changed since
 	future  map[types.Hash]*types.Block // time has not come
 	parked  map[types.Hash]*types.Block // a snapshot is missing
 	refused map[types.Hash]bool         // bounded memory of what was refused
@@ -234,7 +238,7 @@ func empty(cfg Config) *Core {
 		number: make(map[types.Key]int), vertices: make(map[types.Hash]*vertex),
 		levels: make(map[uint64]*level), runs: make(map[uint64]*run),
 		snapshots: map[uint64]*types.Snapshot{0: cfg.Genesis},
-		pending:   make(map[types.Hash]*types.Block), waiters: make(map[types.Hash][]types.Hash),
+		pending:   make(map[types.Hash]*types.Block), queued: make(map[types.Key]int), waiters: make(map[types.Hash][]types.Hash),
 		future: make(map[types.Hash]*types.Block), parked: make(map[types.Hash]*types.Block),
 		refused: make(map[types.Hash]bool), tiers: make(map[types.Hash]Tier),
 	}

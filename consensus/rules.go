@@ -65,7 +65,7 @@ func (c *Core) receive(b *types.Block) {
 		if b.Time > c.now+2*c.cfg.Params.WaitQuorum {
 			c.refuse(id, b, invalid(Future, "its time is %s, and it is %s", b.Time, c.now), false)
 		} else if len(c.future) < maxFuture {
-			c.future[id] = b
+			c.future[id], c.stale = b, true
 		}
 		return
 	}
@@ -98,7 +98,7 @@ func (c *Core) receive(b *types.Block) {
 // park keeps a block that cannot be judged yet: a snapshot or a lower floor is missing.
 func (c *Core) park(id types.Hash, b *types.Block) {
 	if len(c.parked) < maxPending {
-		c.parked[id] = b
+		c.parked[id], c.stale = b, true
 	}
 }
 
@@ -137,8 +137,9 @@ func (c *Core) named(id types.Hash, b *types.Block) (named []*vertex, ok bool) {
 	if len(absent) == 0 {
 		return named, true
 	}
-	if len(c.pending) < maxPending {
-		c.pending[id] = b
+	if c.room(b.Author) {
+		c.pending[id], c.stale = b, true
+		c.queued[b.Author]++
 		for _, n := range absent {
 			c.waiters[n] = append(c.waiters[n], id)
 		}
@@ -146,13 +147,30 @@ func (c *Core) named(id types.Hash, b *types.Block) (named []*vertex, ok bool) {
 	return nil, false
 }
 
+// room reports whether one more block by an author may wait for what it names. Nobody fills the
+// room alone, and those without a share not more than half of it, under however many names.
+func (c *Core) room(author types.Key) bool {
+	most := maxPending
+	if _, known := c.number[author]; !known {
+		most /= 2
+	}
+	return len(c.pending) < most && (c.again || c.queued[author] < maxLine)
+}
+
 // wake tries the blocks again that waited for id.
 func (c *Core) wake(id types.Hash) {
 	waiters := c.waiters[id]
+	if len(waiters) == 0 {
+		return
+	}
+	c.stale = true
 	delete(c.waiters, id)
 	for _, w := range waiters {
 		if b := c.pending[w]; b != nil {
 			delete(c.pending, w)
+			if c.queued[b.Author]--; c.queued[b.Author] == 0 {
+				delete(c.queued, b.Author)
+			}
 			c.unwait(w, b)
 			c.receive(b)
 		}
@@ -183,6 +201,7 @@ func (c *Core) release(room map[types.Hash]*types.Block) {
 		if b.Time <= c.now {
 			due = append(due, b)
 			delete(room, id)
+			c.stale = true
 		}
 	}
 	sortBlocks(due, c.cfg.Chain)
@@ -205,8 +224,12 @@ func (c *Core) refuse(id types.Hash, b *types.Block, why *Invalid, forGood bool)
 	c.wake(id)
 }
 
-// missing is what pending blocks wait for and nobody has brought, sorted.
+// missing is what pending blocks wait for and nobody has brought, sorted. It is worked out anew
+// only after a change: who is sent garbage does not pay for it with every block.
 func (c *Core) missing() []Missing {
+	if !c.stale {
+		return c.missed
+	}
 	var ms []Missing
 	for id, waiters := range c.waiters {
 		if c.pending[id] == nil && c.future[id] == nil && c.parked[id] == nil {
@@ -214,6 +237,7 @@ func (c *Core) missing() []Missing {
 		}
 	}
 	slices.SortFunc(ms, func(a, b Missing) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	c.missed, c.stale = ms, false
 	return ms
 }
 

@@ -156,6 +156,22 @@ func TestBounds(t *testing.T) {
 	fill(maxPending+500, func(i int) *types.Block {
 		return nonce(types.Block{Height: 2, Parent: types.Hash{7, byte(i), byte(i >> 8)}, Time: w.cfg.Time}, i)
 	})
+	if len(c.pending) != maxLine || len(c.Ready().Missing) != maxLine {
+		t.Errorf("%d blocks of one author are pending, and %d missing, want %d", len(c.pending), len(c.Ready().Missing), maxLine)
+	}
+	fill(maxPending, func(i int) *types.Block {
+		b := nonce(types.Block{Height: 2, Parent: types.Hash{8, byte(i), byte(i >> 8)}, Time: w.cfg.Time}, i)
+		b.Author = types.Key{9, byte(i), byte(i >> 8)}
+		return b
+	})
+	fill(1, func(i int) *types.Block {
+		b := nonce(types.Block{Height: 2, Parent: types.Hash{6}, Time: w.cfg.Time}, i)
+		b.Author = letterKey('b')
+		return b
+	})
+	if len(c.pending) != maxPending/2+1 || c.queued[letterKey('b')] != 1 {
+		t.Errorf("%d blocks are pending, %d of b: strangers took its room", len(c.pending), c.queued[letterKey('b')])
+	}
 	fill(maxFuture+500, func(i int) *types.Block {
 		return nonce(types.Block{Height: 1, Parent: w.cfg.Chain, Time: w.cfg.Time + 1}, i)
 	})
