@@ -465,16 +465,20 @@ func (im *Import) sync(least int) error {
 	return im.s.stop.run(func() error { return im.s.state.db.LogData(nil, pebble.Sync) })
 }
 
-// Split makes of a chunk that is wanted, and too large for who was asked, those under prefixes of so many bits. It
-// goes no more than 16 bits at once.
+// Split makes of a chunk that is wanted, and too large for who was asked, those under prefixes of so many bits. One who lies about
+// that can make work: so it goes one bit at once, but for the first prefix of names and peers eight, whose number
+// nothing tells; and whoever drives the import asks another source before.
 func (im *Import) Split(ref proof.ChunkRef, depth uint16) error {
 	im.mu.Lock()
 	defer im.mu.Unlock()
-	if !ref.Kind.Tree() || !im.isWanted(ref) || depth <= ref.Prefix.Len {
+	if !ref.Kind.Tree() || !im.isWanted(ref) || depth <= ref.Prefix.Len || ref.Prefix.Len >= maxPrefix {
 		return nil
 	}
-	parts := []proof.ChunkRef{ref}
-	for range min(depth, ref.Prefix.Len+16, maxPrefix) - ref.Prefix.Len {
+	parts, step := []proof.ChunkRef{ref}, uint16(1)
+	if ref.Kind != proof.KeysChunk && ref.Prefix.Len == 0 {
+		step = 8
+	}
+	for range min(depth, ref.Prefix.Len+step) - ref.Prefix.Len {
 		var halves []proof.ChunkRef
 		for _, r := range parts {
 			h := r.Halves()
@@ -554,4 +558,4 @@ func (im *Import) growOutputs() (done bool, err error) {
 }
 
 // maxPrefix is the longest prefix that is asked for: nobody can make so many paths that begin alike.
-const maxPrefix = 128
+const maxPrefix = 64

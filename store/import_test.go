@@ -13,8 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"charter/forest"
 	"charter/ledger"
 	"charter/proof"
+	"charter/tlog"
+	"charter/trie"
 	"charter/types"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -205,6 +208,9 @@ func TestImport(t *testing.T) {
 		kinds        int
 	}{{"small", 1, 10, 6, 6}, {"long", 3, 10, 1400, 8}} {
 		t.Run(row.name, func(t *testing.T) {
+			if testing.Short() && row.n > 1000 {
+				t.Skip("long")
+			}
 			g, twin := grow(t, row.seed, row.height, row.n), grow(t, row.seed, row.height, row.n)
 			a, b := must(g.s.Snapshot()), must(twin.s.Snapshot())
 			defer a.Close()
@@ -234,6 +240,7 @@ func TestImport(t *testing.T) {
 				g.w.apply(t, s, h+1, batch)
 			}
 			sameSpaces(t, s, g.s)
+			sameProofs(t, s.View(), g.s.View())
 			below(t, s, top)
 			again := must(s.Snapshot()) // and one may join from it
 			defer again.Close()
@@ -245,6 +252,53 @@ func TestImport(t *testing.T) {
 			(&fetching{T: t, im: im, rng: g.w.rng, from: []*View{&again.View}}).all()
 			sameSpaces(t, finish(t, g, &again.View, im), g.s)
 		})
+	}
+}
+
+// TestImportAtOnce puts chunks from several goroutines, that do not agree on who fetches what.
+func TestImportAtOnce(t *testing.T) {
+	g := grow(t, 11, 80, 4)
+	v := must(g.s.Snapshot())
+	defer v.Close()
+	im := openImport(t, g, &v.View, Memory())
+	var group sync.WaitGroup
+	for n := range uint64(4) {
+		rng := rand.New(rand.NewPCG(n, 1))
+		group.Go(func() {
+			for !im.Status().Whole {
+				for r := range im.Wanted() {
+					if r.Kind.Tree() && r.Prefix.Len < 4 {
+						check(t, im.Split(r, r.Prefix.Len+1))
+					} else if rng.IntN(2) == 0 {
+						check(t, im.Put(r, must(v.Chunk(r))))
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	sameSpaces(t, finish(t, g, &v.View, im), g.s)
+}
+
+// sameProofs compares proofs of all kinds: the pages of the trees may differ.
+func sameProofs(t *testing.T, got, want *View) {
+	t.Helper()
+	a, b, state := got.Trees(), want.Trees(), want.State()
+	for at := uint64(0); at < state.Outputs; at += 1 + state.Outputs/300 {
+		equal(t, "proof of an output", must(forest.Prove(a.Outputs, state.Outputs, at)), must(forest.Prove(b.Outputs, state.Outputs, at)))
+		lock := must(want.Output(at)).Output.Lock
+		for _, path := range []types.Hash{types.KeyPath(lock), {byte(at), 1}} { // there, and not there
+			equal(t, "proof of a lock", must(trie.Prove(a.Keys, state.KeysRoot, path)), must(trie.Prove(b.Keys, state.KeysRoot, path)))
+		}
+	}
+	for _, p := range must(want.Peers()) {
+		path := types.PeerPath(p.Peer)
+		equal(t, "proof of a peer", must(trie.Prove(a.Peers, state.PeersRoot, path)), must(trie.Prove(b.Peers, state.PeersRoot, path)))
+		path = types.NamePath(p.Name)
+		equal(t, "proof of a name", must(trie.Prove(a.Names, state.NamesRoot, path)), must(trie.Prove(b.Names, state.NamesRoot, path)))
+	}
+	for old := range state.History.Size() {
+		equal(t, "consistency", must(tlog.ProveConsistency(got.History(), old, state.History.Size())), must(tlog.ProveConsistency(want.History(), old, state.History.Size())))
 	}
 }
 
@@ -260,7 +314,7 @@ func below(t *testing.T, s *Store, joined uint64) {
 	_, shares := v.ShareSnapshot(1)
 	for what, err := range map[string]error{"Decided": anchor, "EventsOf": events, "ShareSnapshot": shares, "NotKept": v.NotKept("block x")} {
 		if e := (*Error)(nil); !errors.As(err, &e) || e.Kind != NotKept || e.Height != joined {
-			t.Errorf("%s below the joined: %v", what, err)
+			t.Errorf("%s from before it joined: %v", what, err)
 		}
 	}
 	for _, h := range []uint64{joined - 3, joined, joined + 1} {
@@ -283,20 +337,23 @@ func below(t *testing.T, s *Store, joined uint64) {
 func TestImportSplits(t *testing.T) {
 	g := grow(t, 4, 10, 20)
 	im := openImport(t, g, g.s.View(), Memory())
-	for split := range 40 {
+	for n := 0; n < 20; {
 		for r := range im.Wanted() {
-			if r.Kind.Tree() && split%3 == 0 {
-				check(t, im.Split(r, r.Prefix.Len+1+uint16(split%4)))
-				break
+			if r.Kind.Tree() && n%4 != 0 {
+				check(t, im.Split(r, r.Prefix.Len+1))
+			} else {
+				check(t, im.Put(r, must(g.s.View().Chunk(r))))
 			}
-			check(t, im.Put(r, must(g.s.View().Chunk(r))))
+			if r.Kind.Tree() {
+				n++
+			}
 			break
 		}
 	}
 	im = reopenImport(t, im)
 	f := &fetching{T: t, im: im, rng: g.w.rng, from: []*View{g.s.View()}}
 	f.all()
-	if f.kinds[proof.KeysChunk] < 5 {
+	if f.kinds[proof.KeysChunk]+f.kinds[proof.NamesChunk] < 5 {
 		t.Errorf("kinds %v", f.kinds)
 	}
 	sameSpaces(t, finish(t, g, g.s.View(), im), g.s)
@@ -528,8 +585,8 @@ func TestImportCrash(t *testing.T) {
 			t.Fatal(dropped, err)
 		}
 		for r := range im.Wanted() {
-			if r.Kind == proof.KeysChunk && r.Prefix.Len == 0 {
-				check(t, im.Split(r, 3))
+			if r.Kind == proof.KeysChunk && r.Prefix.Len < 2 {
+				check(t, im.Split(r, r.Prefix.Len+1))
 			}
 		}
 		(&fetching{T: t, im: im, rng: g.w.rng, from: []*View{g.s.View()}, each: func(n int) {
