@@ -78,6 +78,7 @@ func (c *Chain) applyAll(ds []decidedBlock) error {
 	up := Update{}
 	note := func(ch *ledger.Changes) {
 		c.recent.take(ch)
+		c.sieve.take(ch)
 		up.Events = append(up.Events, ch.Events...)
 		up.Keys = append(up.Keys, ch.Keys...)
 		for i := range ch.Events { // one that came too early too: its wallet may submit it again
@@ -106,6 +107,7 @@ func (c *Chain) applyAll(ds []decidedBlock) error {
 		return err
 	}
 	c.pins.push(snap, last, state.Time)
+	c.sift(snap.EventCount())
 	c.tidyOffers()
 	for _, cp := range checkpoints {
 		if err := c.sign(cp); err != nil {
@@ -126,7 +128,7 @@ func (c *Chain) applyOne(b *store.Batch, s *ledger.State, d *decidedBlock, note 
 	if !d.Anchor.IsZero() {
 		// An anchor need not have the one before it in its past, so its own time may be earlier.
 		batch := &ledger.Batch{Height: d.Height, Anchor: d.Anchor, Time: max(d.Time, s.Time), Transactions: d.txs, Shares: d.snapshot, Witnesses: d.said}
-		ch, err := ledger.Apply(recalling{b, &c.recent}, s, batch)
+		ch, err := ledger.Apply(recalling{b, &c.recent, &c.sieve}, s, batch)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -139,7 +141,7 @@ func (c *Chain) applyOne(b *store.Batch, s *ledger.State, d *decidedBlock, note 
 		}
 	}
 	if d.Height%c.params.SnapshotPeriod == 0 {
-		ch, err := ledger.TakeSnapshot(recalling{b, &c.recent}, s, d.Height)
+		ch, err := ledger.TakeSnapshot(recalling{b, &c.recent, &c.sieve}, s, d.Height)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -85,6 +85,7 @@ type Chain struct {
 	votes   votes   // for checkpoints, and certificates
 	pins    pins    // states that proofs are made of
 	feed    feed    // who watches
+	sieve   sieve   // of what was ordered
 	offers  offers  // states held for peers that join
 
 	// Owned by the loop.
@@ -168,6 +169,7 @@ func Open(cfg Config) (*Chain, error) {
 	if err := c.refill(); err != nil {
 		return nil, err
 	}
+	c.sift(c.cfg.Store.View().EventCount())
 	c.done.Go(c.apply)
 	c.done.Go(c.run)
 	c.done.Go(c.prosecute)

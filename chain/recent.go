@@ -31,10 +31,19 @@ func (r *recent) take(ch *ledger.Changes) {
 	}
 }
 
-// recalling is a view with the recent outputs in memory.
+// recalling is a view with the recent outputs, and what was not ordered, in memory.
 type recalling struct {
 	ledger.View
 	recent *recent
+	sieve  *sieve
+}
+
+// Event implements ledger.View.
+func (v recalling) Event(transaction types.Hash) (*types.Event, error) {
+	if v.sieve.absent(transaction) {
+		return nil, nil
+	}
+	return v.View.Event(transaction)
 }
 
 // Output implements ledger.View.

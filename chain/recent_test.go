@@ -29,7 +29,7 @@ func TestRecentAgreesWithDisk(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var disk onDisk
 	var r recent
-	v := recalling{&disk, &r}
+	v := recalling{&disk, &r, new(sieve)}
 	for height := uint64(1); height < 60; height++ {
 		ch := &ledger.Changes{First: uint64(len(disk.outputs))}
 		for range rng.IntN(maxRecent / 8) {

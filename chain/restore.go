@@ -363,7 +363,7 @@ func (c *Chain) refillPool() error {
 		if err != nil {
 			return fmt.Errorf("stored transaction %s: %w", w.ID, err)
 		}
-		settled, err := pin.conflict(p)
+		settled, err := pin.conflict(p, &c.sieve)
 		var refused *Error
 		switch {
 		case errors.As(err, &refused) || settled:

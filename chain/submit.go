@@ -179,7 +179,7 @@ func (c *Chain) conflicts(parsed []*ledger.Parsed, answers []Answer) {
 		}
 		settled, err := false, errors.New("no state yet")
 		if pin != nil {
-			settled, err = pin.conflict(p)
+			settled, err = pin.conflict(p, &c.sieve)
 		}
 		if err != nil || settled {
 			parsed[i], answers[i].Err = nil, err
@@ -189,9 +189,11 @@ func (c *Chain) conflicts(parsed []*ledger.Parsed, answers []Answer) {
 
 // conflict reports whether a transaction is settled already, or refuses one that the final
 // state would.
-func (pin *pin) conflict(p *ledger.Parsed) (settled bool, err error) {
-	if e, err := pin.snap.Event(p.ID); err != nil || e != nil && (e.Kind == types.Applied || ledger.Terminal(e.Reason)) {
-		return e != nil, err
+func (pin *pin) conflict(p *ledger.Parsed, s *sieve) (settled bool, err error) {
+	if !s.absent(p.ID) {
+		if e, err := pin.snap.Event(p.ID); err != nil || e != nil && (e.Kind == types.Applied || ledger.Terminal(e.Reason)) {
+			return e != nil, err
+		}
 	}
 	if p.Tx.ValidUntil < pin.time {
 		return false, refuse(Conflict, types.TooLate.String(), "the transaction was valid until %s, and consensus time is %s: make a new one", p.Tx.ValidUntil, pin.time)
