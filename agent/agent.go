@@ -383,13 +383,13 @@ func (a service) Status(context.Context, *connect.Request[v1.StatusRequest]) (*c
 		Height: s.Height, FinalHeight: s.Final, CertifiedHeight: s.Certified,
 		Shares: s.Shares.String(), PoolTransactions: uint64(s.PoolTransactions), PoolBytes: uint64(s.PoolBytes),
 		Tiers: a.meter.summary(), Connections: uint32(s.Connections), Watches: uint32(a.clients.watches()),
-		Version: a.version, GoVersion: runtime.Version(),
+		LowestHeight: s.Lowest, Version: a.version, GoVersion: runtime.Version(),
 		UptimeMs: uint64(now.Sub(a.started).Milliseconds()), TimeMs: now.UnixMilli(),
 	}
 	for _, p := range s.Peers {
 		out.Peers = append(out.Peers, &v1.PeerStatus{
 			Key: p.Key.String(), Name: p.Name, Address: p.Address, Shares: p.Shares.String(),
-			Connected: p.Connected, Lag: p.Lag, RttUs: uint64(p.RTT.Microseconds()),
+			Connected: p.Connected, Lag: p.Lag, RttUs: uint64(p.RTT.Microseconds()), LowestHeight: p.Lowest,
 		})
 	}
 	return connect.NewResponse(out), nil

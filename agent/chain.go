@@ -69,7 +69,8 @@ type Status struct {
 	Shares           types.Amount // of all members of the snapshot that decides now
 	PoolTransactions int
 	PoolBytes        int
-	Connections      int // open, to peers and wallets
+	Connections      int    // open, to peers and wallets
+	Lowest           uint64 // height from which on all blocks are kept, 0 for all
 }
 
 // Peer is a registered peer, as seen from this one.
@@ -81,4 +82,5 @@ type Peer struct {
 	Connected bool
 	Lag       uint64        // heights that its newest block here is behind ours
 	RTT       time.Duration // 0 while not known
+	Lowest    uint64        // height from which on it keeps all blocks, as it last said; 0 for all
 }

@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -47,6 +50,7 @@ type Error struct {
 	Reason string        // finer than the kind, for programs; may be empty
 	Text   string        // one line for a person: what, and what to do
 	Retry  time.Duration // how long to wait before trying again, 0 where that does not help
+	Others []string      // names of peers that can help
 }
 
 func (e *Error) Error() string { return e.Text }
@@ -102,6 +106,8 @@ func notYet(err error) bool {
 func (a *Agent) explain(call string, err error) *Error {
 	ours := translate(err)
 	switch {
+	case ours != nil && ours.Kind == NotKept:
+		return a.whoKeeps(ours)
 	case ours != nil, errors.As(err, &ours):
 		return ours
 	case errors.Is(err, context.DeadlineExceeded):
@@ -109,6 +115,27 @@ func (a *Agent) explain(call string, err error) *Error {
 	}
 	a.log.Error("a call failed", "call", call, "err", err)
 	return refuse(Internal, "the agent failed; its log says more")
+}
+
+// whoKeeps adds to the refusal of what is not kept which connected peers keep more.
+func (a *Agent) whoKeeps(e *Error) *Error {
+	s := a.status()
+	var more []Peer
+	for _, p := range s.Peers {
+		if p.Connected && p.Key != s.Key && p.Lowest < s.Lowest {
+			more = append(more, p)
+		}
+	}
+	slices.SortStableFunc(more, func(x, y Peer) int { return cmp.Compare(x.Lowest, y.Lowest) })
+	for _, p := range more[:min(len(more), 8)] {
+		e.Others = append(e.Others, p.Name)
+	}
+	if len(e.Others) > 0 {
+		e.Text += "; ask one that keeps more: " + strings.Join(e.Others, ", ")
+	} else {
+		e.Text += "; no peer that it is connected to keeps more"
+	}
+	return e
 }
 
 // wire is the error as a client gets it.
@@ -132,5 +159,5 @@ func (a *Agent) wire(call string, err error) error {
 }
 
 func (e *Error) detail() *v1.ErrorDetail {
-	return &v1.ErrorDetail{Kind: string(e.Kind), Reason: e.Reason, RetryAfterMs: uint64(e.Retry.Milliseconds())}
+	return &v1.ErrorDetail{Kind: string(e.Kind), Reason: e.Reason, RetryAfterMs: uint64(e.Retry.Milliseconds()), Keepers: e.Others}
 }

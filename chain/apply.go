@@ -17,6 +17,9 @@ func (c *Chain) begin() error {
 		c.state = view.State()
 		return nil
 	}
+	if lowest := c.cfg.Store.Lowest(); lowest > 0 {
+		return fmt.Errorf("the state is lost, and cannot be made again from blocks, which are kept from height %d on only: remove the store, and join again (charter peer run --join)", lowest)
+	}
 	state, changes, err := ledger.Genesis(c.cfg.Genesis)
 	if err != nil {
 		return err

@@ -59,6 +59,7 @@ type Config struct {
 	Log     *slog.Logger        // nil is none
 	Now     func() types.Millis // nil is the machine's clock
 	Adrift  bool                // begin as after SetAdrift(true)
+	Keep    uint64              // heights below the final one whose blocks are kept, MinKeep at least; 0 is all
 }
 
 // Chain is a running peer's past. Its methods may be called by any goroutine.
@@ -101,6 +102,7 @@ type Chain struct {
 	absent    map[types.Hash]types.Millis // since when blocks are missing, while syncing
 	adrift    bool                        // the clock is too far from the others'
 	clock     types.Millis                // latest that consensus was told
+	lost      uint64                      // the last floor that was asked for and is not kept
 	handed    uint64                      // greatest height given to the applier
 
 	// Owned by the applier.
@@ -172,6 +174,9 @@ func Open(cfg Config) (*Chain, error) {
 	c.sift(c.cfg.Store.View().EventCount())
 	c.done.Go(c.apply)
 	c.done.Go(c.run)
+	if cfg.Keep > 0 {
+		c.done.Go(c.prune)
+	}
 	c.done.Go(c.prosecute)
 	select {
 	case <-c.restored:
@@ -335,6 +340,15 @@ func (c *Chain) pump() (time.Duration, error) {
 		floor, err := c.buried(r)
 		if err != nil {
 			return 0, err
+		}
+		if floor > 0 {
+			within, err := c.reaches(floor)
+			if err != nil {
+				return 0, err
+			}
+			if !within {
+				floor = 0
+			}
 		}
 		if floor > 0 {
 			c.log.Info("going back in memory to join a late branch", "height", floor)
@@ -612,6 +626,9 @@ func (c *Chain) batch(ds []consensus.Decision, vote bool) ([]decidedBlock, error
 // load reads a block's transactions from the store.
 func (c *Chain) load(id types.Hash) (*openBlock, error) {
 	b, ok, err := c.cfg.Store.Block(id)
+	if err == nil && !ok && c.cfg.Store.Lowest() > 0 {
+		return nil, c.notKept("block " + id.String())
+	}
 	if err != nil || !ok {
 		return nil, fmt.Errorf("block %s is ordered, and not in the store: %w", id, err)
 	}

@@ -270,6 +270,9 @@ func (c *Chain) Block(id types.Hash) (types.RawBlock, bool, error) {
 // Blocks are the blocks of height from and above, ascending by height, in whole heights: one
 // height at least if there is any, and no further one once limit bytes are reached.
 func (c *Chain) Blocks(from uint64, limit int) ([]types.RawBlock, error) {
+	if from < c.cfg.Store.Lowest() {
+		return nil, c.notKept(fmt.Sprintf("height %d", from))
+	}
 	var out []types.RawBlock
 	var at uint64
 	size := 0

@@ -114,6 +114,9 @@ func (c *Chain) baseAt(view *store.View, runs []consensus.Run, want, last uint64
 		}
 		base.Floor--
 	}
+	if lowest := c.cfg.Store.Lowest(); base.Floor < lowest {
+		return nil, fmt.Errorf("consensus must be restored from height %d, and blocks are kept from height %d on: remove the store, and join again (charter peer run --join)", base.Floor, lowest)
+	}
 	if err := c.baseBlocks(base, last); err != nil {
 		return nil, err
 	}
@@ -234,13 +237,17 @@ func (c *Chain) baseBlocks(base *consensus.Base, last uint64) error {
 	return err
 }
 
-// header is a stored block without its payload.
+// header is a stored block without its payload, nil for one that is not kept any more.
 func (c *Chain) header(id types.Hash) (*types.Block, error) {
 	b, ok, err := c.cfg.Store.Block(id)
-	if err != nil || !ok {
+	switch {
+	case err == nil && ok:
+		return types.DecodeBlock(b.Header)
+	case err == nil && c.cfg.Store.Lowest() > 0:
+		return nil, nil
+	default:
 		return nil, errors.Join(errors.New("it is not in the store"), err)
 	}
-	return types.DecodeBlock(b.Header)
 }
 
 // relower restores consensus while it runs, from a lower floor if floor is not 0: a block has

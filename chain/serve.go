@@ -130,6 +130,8 @@ type Status struct {
 	PoolBytes        int
 	Syncing          bool
 	Adrift           bool
+	Lowest           uint64 // height from which on all blocks are kept, 0 for all
+	floor            uint64 // the lowest height that consensus has in memory
 }
 
 // feed tells watchers what changes.
@@ -349,6 +351,7 @@ func (c *Chain) publishStatus(types.Millis) {
 	defer c.mu.Unlock()
 	s := &c.status
 	s.PoolTransactions, s.PoolBytes, s.Syncing, s.Adrift = c.pool.Len(), c.pool.Bytes(), c.syncing, c.adrift
+	s.Lowest, s.floor = c.cfg.Store.Lowest(), c.core.Floor()
 	if s.Height == top && s.Members != nil {
 		return
 	}

@@ -42,6 +42,7 @@ const (
 	saysConflict = "conflict"
 	saysInvalid  = "invalid"
 	saysNotFound = "not_found"
+	saysNotKept  = "not_kept"
 	saysNotYet   = "not_yet"
 	saysFull     = "pool_full"
 	saysSlow     = "slow"

@@ -108,7 +108,7 @@ func (c *Client) through(ctx context.Context, do func(visit, context.Context) er
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return err
-		case !errors.As(err, &e) || e.link == nil || !lied(err) && !IsKind(err, Unreachable) && !IsKind(err, Behind) && !says(err, saysBusy, saysClosing, saysTooMany, "internal"):
+		case !errors.As(err, &e) || e.link == nil || !lied(err) && !IsKind(err, Unreachable) && !IsKind(err, Behind) && !says(err, saysBusy, saysClosing, saysTooMany, saysNotKept, "internal"):
 			if len(tried) > 0 && IsKind(err, WrongNetwork) { // of a list, not of what was asked for
 				return first
 			}

@@ -71,7 +71,7 @@ func (c visit) catchUp(ctx context.Context) error {
 		if err := c.link.submit(ctx, c.Chain(), t.Raw); err != nil && !IsKind(err, Refused) {
 			return err
 		}
-		if err := c.settle(ctx, t.ID); err != nil && !says(err, saysNotFound, saysNotYet) {
+		if err := c.settle(ctx, t.ID); err != nil && !says(err, saysNotFound, saysNotYet, saysNotKept) {
 			return err
 		}
 	}
@@ -385,7 +385,11 @@ func (c visit) settleAll(ctx context.Context, ids map[types.Hash]bool) error {
 	}
 	c.mu.Unlock()
 	return each(ctx, open, func(ctx context.Context, id types.Hash) error {
-		return owed(c.patiently(ctx, func() error { return c.settle(ctx, id) }))
+		err := owed(c.patiently(ctx, func() error { return c.settle(ctx, id) }))
+		if says(err, saysNotKept) { // what it did to the keys is proven; what it said besides, another agent may tell
+			return nil
+		}
+		return err
 	})
 }
 

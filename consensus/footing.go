@@ -290,6 +290,9 @@ func NewFooting(base *Base, anchor types.Hash, get func(types.Hash) (*types.Bloc
 		if err != nil {
 			return nil, fmt.Errorf("footing: block %s below height %d: %w", id, base.Floor, err)
 		}
+		if b == nil {
+			return nil, fmt.Errorf("footing: block %s below height %d is not kept", id, base.Floor)
+		}
 		f.Below = append(f.Below, b)
 	}
 	slices.SortFunc(f.Below, func(a, b *types.Block) int {

@@ -234,7 +234,7 @@ type Line struct {
 
 // Lines finds what a Base must tell of the lines below its floor: where the pasts of its blocks
 // end in different blocks of one author, whether one follows the other. Get gives a block by
-// its id.
+// its id, nil if it is not kept any more: then they are taken to.
 func Lines(blocks []Accepted, floor uint64, get func(types.Hash) (*types.Block, error)) (lines []Line, err error) {
 	ends := make(map[types.Key]map[types.Hash]uint64)
 	for _, a := range blocks {
@@ -263,6 +263,9 @@ func Lines(blocks []Accepted, floor uint64, get func(types.Hash) (*types.Block, 
 				b, err := get(id)
 				if err != nil {
 					return nil, fmt.Errorf("block %s of height %d by %s: %w", id.Short(), h, author.Short(), err)
+				}
+				if b == nil {
+					break
 				}
 				lines = append(lines, Line{author, b.Height, id, b.Previous})
 				if b.Height <= least {

@@ -18,6 +18,7 @@ func (g *Gossip) checkBehind() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	best := g.best()
+	g.warnLost(best, top)
 	if g.running || best == nil || g.ctx.Err() != nil {
 		return
 	}
@@ -30,15 +31,40 @@ func (g *Gossip) checkBehind() {
 	g.spawn(func() { g.catchUp(far) })
 }
 
-// best is the connected peer that is highest, among those whose height is believed.
+// best is the connected peer that is highest, among those whose height is believed, and that keep
+// the blocks above our own.
 func (g *Gossip) best() (best *peer) {
 	now := time.Now()
 	for _, p := range g.peers {
-		if p.link != nil && now.After(p.doubted) && (best == nil || p.status.Top > best.status.Top) {
+		if p.link != nil && now.After(p.doubted) && g.keeps(p) && (best == nil || p.status.Top > best.status.Top) {
 			best = p
 		}
 	}
 	return best
+}
+
+// warnLost says so, now and then, if those far above us keep too little for us to follow.
+func (g *Gossip) warnLost(best *peer, top uint64) {
+	if best != nil && best.status.Top > top+behindBy || time.Since(g.warned) < time.Minute {
+		return
+	}
+	for _, p := range g.peers {
+		if p.link != nil && p.status.Top > top+behindBy && !g.keeps(p) {
+			g.warned = time.Now()
+			g.log.Warn("no connected peer keeps the blocks from here on: this peer cannot catch up", "height", top, "kept_from", p.status.Lowest,
+				"do", "connect a peer that keeps more, or remove the store and join again (--join)")
+			return
+		}
+	}
+}
+
+// keeps reports whether a peer keeps all blocks from where we would ask for them.
+func (g *Gossip) keeps(p *peer) bool {
+	if p.status.Lowest == 0 {
+		return true
+	}
+	top, final := g.cfg.Chain.Heights()
+	return p.status.Lowest <= unsure(top, final, overlap)+1
 }
 
 // anySource is a link to one of the highest peers, drawn anew for each batch: the load is
@@ -50,7 +76,7 @@ func (g *Gossip) anySource() (l *link) {
 	}
 	now, n := time.Now(), 0
 	for _, p := range g.peers {
-		if p.link == nil || now.Before(p.doubted) || p.status.Top+behindBy < best.status.Top {
+		if p.link == nil || now.Before(p.doubted) || !g.keeps(p) || p.status.Top+behindBy < best.status.Top {
 			continue
 		}
 		if n++; rand.IntN(n) == 0 {

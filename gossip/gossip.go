@@ -50,6 +50,8 @@ type Chain interface {
 	// Blocks are the blocks of height from and above, ascending by height, in whole heights:
 	// one height at least if there is any, and no further one once limit bytes are reached.
 	Blocks(from uint64, limit int) ([]types.RawBlock, error)
+	// Lowest is the height from which on all blocks are kept, 0 for all.
+	Lowest() uint64
 	// Heights are the greatest height in the view, and the greatest that is final.
 	Heights() (top, final uint64)
 	// SubmitForwarded takes transactions that another peer sent on, and returns for each nil once
@@ -92,6 +94,7 @@ type Gossip struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 	kick   chan struct{} // wakes the scheduler
+	warned time.Time     // when it was said last that nobody keeps what is wanted
 	known  chan struct{} // closed once SetPeers was called
 	rejoin chan struct{} // has room while few peers are joined again
 

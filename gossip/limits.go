@@ -45,7 +45,7 @@ const (
 
 // MessageLimits are the kinds of messages and their greatest lengths, for transport.Config.
 var MessageLimits = map[uint8]int{
-	kindStatus:    24,
+	kindStatus:    32,
 	kindBlock:     maxBlock,
 	kindVotes:     2 + maxVotes*types.SignedVoteSize,
 	kindGetBlocks: 2 + maxIDs*32,

@@ -76,7 +76,7 @@ func (g *Gossip) write(l *link) {
 	}
 	now := func() transport.Message {
 		top, final := g.cfg.Chain.Heights()
-		return status{top, final, g.cfg.Now()}.encode()
+		return status{top, final, g.cfg.Now(), g.cfg.Chain.Lowest()}.encode()
 	}
 	if !send(now()) {
 		return
@@ -278,7 +278,8 @@ func (g *Gossip) serveBlocks(ids []types.Hash) (transport.Message, error) {
 }
 
 func (g *Gossip) serveRange(from uint64) (transport.Message, error) {
-	blocks, err := g.cfg.Chain.Blocks(from, maxBlocks)
+	// Who asks knows from our status what is kept; it may have gone since.
+	blocks, err := g.cfg.Chain.Blocks(max(from, g.cfg.Chain.Lowest()), maxBlocks)
 	if err != nil {
 		return transport.Message{}, fmt.Errorf("look up blocks from height %d: %w", from, err)
 	}

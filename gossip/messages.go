@@ -10,20 +10,22 @@ import (
 type status struct {
 	Top, Final uint64
 	Clock      types.Millis // the sender's, when it was sent
+	Lowest     uint64       // height from which on it keeps all blocks, 0 for all
 }
 
 func (s status) encode() transport.Message {
-	e := types.NewEncoder(make([]byte, 0, 24))
+	e := types.NewEncoder(make([]byte, 0, 32))
 	e.U64(s.Top)
 	e.U64(s.Final)
 	e.Time(s.Clock)
+	e.U64(s.Lowest)
 	return transport.Message{Kind: kindStatus, Data: e.Data()}
 }
 
 func decodeStatus(data []byte) (status, error) {
 	d := types.NewDecoder("status", data)
-	s := status{Top: d.U64("top"), Final: d.U64("final"), Clock: d.Time("clock")}
-	if s.Top > types.MaxHeight || s.Final > s.Top {
+	s := status{Top: d.U64("top"), Final: d.U64("final"), Clock: d.Time("clock"), Lowest: d.U64("lowest")}
+	if s.Top > types.MaxHeight || s.Final > s.Top || s.Lowest > s.Top {
 		d.Fail(types.NotCanonical, "height")
 	}
 	return s, d.Finish()

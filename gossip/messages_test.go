@@ -61,7 +61,7 @@ func examples() []transport.Message {
 	one, two := makeBlock(1, 1, nil, nil), makeBlock(2, 2, []types.Hash{{1}, {2}}, []byte("payload"))
 	vote := types.SignedVote{Peer: keyOf(1), CheckpointVote: types.CheckpointVote{Height: 3, Checkpoint: types.Hash{9}, Signature: types.Signature{1}}}
 	return []transport.Message{
-		status{8, 5, 1234}.encode(), pushMessage(one), pushMessage(two), votesMessage([]types.SignedVote{vote, vote}),
+		status{8, 5, 1234, 2}.encode(), pushMessage(one), pushMessage(two), votesMessage([]types.SignedVote{vote, vote}),
 		getBlocksMessage([]types.Hash{{1}, {2}}), getRangeMessage(77), txsMessage([][]byte{{1, 2, 3}, nil, {4}}),
 		batchMessage([]types.RawBlock{one, two}, func(n int) uint64 { return uint64(n) }),
 		resultsMessage([]error{nil, errors.New("no"), nil}),
@@ -168,9 +168,10 @@ func TestBadMessages(t *testing.T) {
 		data []byte
 		want types.DecodeKind
 	}{
-		{"final above top", kindStatus, status{5, 6, 0}.encode().Data, types.NotCanonical},
-		{"top above the greatest height", kindStatus, status{types.MaxHeight + 1, 0, 0}.encode().Data, types.NotCanonical},
-		{"a clock beyond all time", kindStatus, status{1, 0, types.MaxTime + 1}.encode().Data, types.NotCanonical},
+		{"final above top", kindStatus, status{5, 6, 0, 0}.encode().Data, types.NotCanonical},
+		{"top above the greatest height", kindStatus, status{types.MaxHeight + 1, 0, 0, 0}.encode().Data, types.NotCanonical},
+		{"a clock beyond all time", kindStatus, status{1, 0, types.MaxTime + 1, 0}.encode().Data, types.NotCanonical},
+		{"nothing kept", kindStatus, status{5, 5, 0, 6}.encode().Data, types.NotCanonical},
 		{"status cut", kindStatus, make([]byte, 23), types.Truncated},
 		{"header longer than any", kindBlock, raise(pushMessage(one), 0, 1), types.TooLong},
 		{"unknown version of header", kindBlock, raise(pushMessage(one), 4, 9), types.NotCanonical},

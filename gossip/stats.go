@@ -81,6 +81,7 @@ type PeerStatus struct {
 	Remote     string        // host:port it is connected from
 	RTT        time.Duration // zero while not connected
 	Top, Final uint64        // as it last said
+	Lowest     uint64        // height from which on it keeps all blocks, as it last said; 0 for all
 	Heard      bool          // it has said so on this connection
 	Joined     bool          // and has given what it had above where this process began
 	ClockAhead types.Millis  // how far its clock is ahead of ours, by its last statuses; negative where it is behind
@@ -100,7 +101,7 @@ func (g *Gossip) Peers() []PeerStatus {
 	defer g.mu.Unlock()
 	list := make([]PeerStatus, 0, len(g.peers))
 	for _, p := range g.peers {
-		s := PeerStatus{Peer: p.Peer, Top: p.status.Top, Final: p.status.Final, Score: p.scoreAt(now), Banned: max(0, p.banned.Sub(now))}
+		s := PeerStatus{Peer: p.Peer, Top: p.status.Top, Final: p.status.Final, Lowest: p.status.Lowest, Score: p.scoreAt(now), Banned: max(0, p.banned.Sub(now))}
 		s.Lag, s.Ahead = max(top, s.Top)-s.Top, max(top, s.Top)-top
 		if l := p.link; l != nil {
 			s.Connected, s.Dialed, s.QueueDrops = true, l.conn.Dialed(), l.dropped

@@ -71,6 +71,7 @@ func (o offence) Offender() types.Key { return types.Key{} }
 // fakeChain is a chain in memory, with blocks that wait for their parents and no other rule
 // than that the stand-in signature holds.
 type fakeChain struct {
+	lowest   uint64
 	mu       sync.Mutex
 	gossip   *Gossip
 	blocks   map[types.Hash]types.RawBlock
@@ -180,6 +181,12 @@ func (c *fakeChain) Blocks(from uint64, limit int) (list []types.RawBlock, err e
 		}
 	}
 	return list, nil
+}
+
+func (c *fakeChain) Lowest() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lowest
 }
 
 func (c *fakeChain) Heights() (top, final uint64) {

@@ -20,6 +20,7 @@ import (
 	"github.com/knadh/koanf/v2"
 
 	"charter/agent"
+	"charter/chain"
 	"charter/pool"
 	"charter/types"
 )
@@ -60,6 +61,10 @@ type Config struct {
 
 	// JoinTrust is a checkpoint that Join starts from, HEIGHT:ID; empty: the genesis.
 	JoinTrust string `key:"join_trust" default:"" help:"HEIGHT:ID of a checkpoint that you trust, as peer status shows it, to join from; empty: the genesis"`
+
+	// Keep is how many heights below the final one a peer keeps blocks of. The state, with all
+	// events of all keys, all outputs and checkpoints, is always kept.
+	Keep int `key:"keep" default:"0" help:"how many heights below the final one to keep blocks of; 0: all; else at least 1024. What else is proven to wallets is always kept"`
 
 	LogLevel  string `key:"log_level" default:"info" help:"debug, info, warn or error"`
 	LogFormat string `key:"log_format" default:"text" help:"text or json"`
@@ -328,6 +333,10 @@ func (c *Config) wrong(key string) string {
 		return oneOf(c.LogLevel, "debug", "info", "warn", "error")
 	case "log_format":
 		return oneOf(c.LogFormat, "text", "json")
+	case "keep":
+		if c.Keep != 0 && (c.Keep < chain.MinKeep || c.Keep > types.MaxHeight) {
+			return fmt.Sprintf("0 for all, or a number from %d", chain.MinKeep)
+		}
 	case "cache_mb":
 		return within(c.CacheMB, 1, 1<<16)
 	case "api_requests":

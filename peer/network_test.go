@@ -145,12 +145,26 @@ func (w *world) pay(j int) []byte {
 // the proof, and gives the tiers that it went through.
 func (w *world) settle(j, at int) (tiers []v1.Tier) {
 	w.t.Helper()
-	c := w.client(at)
-	r, err := c.Submit(w.t.Context(), connect.NewRequest(&v1.SubmitRequest{Transaction: w.pay(j), Chain: w.genesis.ChainID().String()}))
+	return w.watch(w.submit(j, at), at)
+}
+
+// submit gives payment j to a peer.
+func (w *world) submit(j, at int) (id string) {
+	w.t.Helper()
+	r, err := w.client(at).Submit(w.t.Context(), connect.NewRequest(&v1.SubmitRequest{Transaction: w.pay(j), Chain: w.genesis.ChainID().String()}))
 	if err != nil {
 		w.t.Fatalf("submit at peer %d: %v", at, err)
 	}
-	return w.watch(r.Msg.Id, at)
+	return r.Msg.Id
+}
+
+// proof asks a peer for a proof.
+func (w *world) proof(at int, q *v1.ProofRequest) (*v1.ProofResponse, error) {
+	r, err := w.client(at).Proof(w.t.Context(), connect.NewRequest(q))
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg, nil
 }
 
 // watch is settle for a transaction that somebody submitted.

@@ -140,7 +140,7 @@ func (p *Peer) openChain() (err error) {
 	link := &network{log: p.log}
 	p.chain, err = chain.Open(chain.Config{
 		Genesis: p.genesis, Key: p.key, Store: p.store, Network: link, Pool: p.cfg.limits(), Log: p.log,
-		Now: p.clock, Adrift: true, // until watchClock knows better
+		Now: p.clock, Keep: uint64(p.cfg.Keep), Adrift: true, // until watchClock knows better
 	})
 	if err != nil {
 		return err

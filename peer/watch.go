@@ -16,7 +16,7 @@ func (p *Peer) Status() agent.Status {
 	s := p.chain.Status()
 	out := agent.Status{
 		Key: p.self, Name: p.name(), Height: s.Height, Final: s.Final, Certified: s.Certified,
-		PoolTransactions: s.PoolTransactions, PoolBytes: s.PoolBytes,
+		PoolTransactions: s.PoolTransactions, PoolBytes: s.PoolBytes, Lowest: s.Lowest,
 	}
 	shares := make(map[types.Key]types.Amount, len(s.Members))
 	for _, m := range s.Members {
@@ -36,7 +36,7 @@ func (p *Peer) Status() agent.Status {
 		l := links[r.Peer]
 		out.Peers = append(out.Peers, agent.Peer{
 			Key: r.Peer, Name: r.Name, Address: r.Address, Shares: shares[r.Peer],
-			Connected: l.Connected || r.Peer == p.self, Lag: s.Height - min(s.Height, s.Heights[r.Peer]), RTT: l.RTT,
+			Connected: l.Connected || r.Peer == p.self, Lag: s.Height - min(s.Height, s.Heights[r.Peer]), RTT: l.RTT, Lowest: l.Lowest,
 		})
 	}
 	return out

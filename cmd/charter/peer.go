@@ -193,6 +193,9 @@ func printStatus(w io.Writer, s *v1.StatusResponse) error {
 	row("height\t%d", s.Height)
 	row("final\t%d", s.FinalHeight)
 	row("certified\t%d", s.CertifiedHeight)
+	if s.LowestHeight > 0 {
+		row("blocks kept\tfrom height %d on", s.LowestHeight)
+	}
 	row("pool\t%d transactions, %d bytes", s.PoolTransactions, s.PoolBytes)
 	row("connections\t%d, %d watches", s.Connections, s.Watches)
 	row("up for\t%s, version %s, %s", (time.Duration(s.UptimeMs) * time.Millisecond).Round(time.Second), s.Version, s.GoVersion)

@@ -556,10 +556,13 @@ type ErrorDetail struct {
 	//	internal      the agent is at fault; its log says more
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Finer than kind, where there is something finer: for invalid, the ledger's own kind; for a
-	// chunk that is too_large, the length of the prefixes to ask for.
+	// chunk that is too_large, the length of the prefixes to ask for; for not_kept, the height from which on
+	// this peer keeps blocks.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How long to wait before trying again, milliseconds; 0 where waiting does not help.
-	RetryAfterMs  uint64 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	RetryAfterMs uint64 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	// For not_kept: names of connected peers that keep more, those that keep most first.
+	Keepers       []string `protobuf:"bytes,4,rep,name=keepers,proto3" json:"keepers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -613,6 +616,13 @@ func (x *ErrorDetail) GetRetryAfterMs() uint64 {
 		return x.RetryAfterMs
 	}
 	return 0
+}
+
+func (x *ErrorDetail) GetKeepers() []string {
+	if x != nil {
+		return x.Keepers
+	}
+	return nil
 }
 
 type SubmitRequest struct {
@@ -2205,7 +2215,9 @@ type StatusResponse struct {
 	// How long the agent has served.
 	UptimeMs uint64 `protobuf:"varint,17,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
 	// The agent's clock.
-	TimeMs        int64 `protobuf:"varint,18,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	TimeMs int64 `protobuf:"varint,18,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	// Height from which on this peer keeps all blocks; 0: all there are.
+	LowestHeight  uint64 `protobuf:"varint,19,opt,name=lowest_height,json=lowestHeight,proto3" json:"lowest_height,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2366,6 +2378,13 @@ func (x *StatusResponse) GetTimeMs() int64 {
 	return 0
 }
 
+func (x *StatusResponse) GetLowestHeight() uint64 {
+	if x != nil {
+		return x.LowestHeight
+	}
+	return 0
+}
+
 type PeerStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The peer's key.
@@ -2381,7 +2400,9 @@ type PeerStatus struct {
 	// Heights between this peer's newest block and that peer's newest block that arrived here.
 	Lag uint64 `protobuf:"varint,6,opt,name=lag,proto3" json:"lag,omitempty"`
 	// Round-trip time, microseconds; 0 while not known.
-	RttUs         uint64 `protobuf:"varint,7,opt,name=rtt_us,json=rttUs,proto3" json:"rtt_us,omitempty"`
+	RttUs uint64 `protobuf:"varint,7,opt,name=rtt_us,json=rttUs,proto3" json:"rtt_us,omitempty"`
+	// Height from which on it keeps all blocks, as it last said; 0: all there are.
+	LowestHeight  uint64 `protobuf:"varint,8,opt,name=lowest_height,json=lowestHeight,proto3" json:"lowest_height,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2461,6 +2482,13 @@ func (x *PeerStatus) GetLag() uint64 {
 func (x *PeerStatus) GetRttUs() uint64 {
 	if x != nil {
 		return x.RttUs
+	}
+	return 0
+}
+
+func (x *PeerStatus) GetLowestHeight() uint64 {
+	if x != nil {
+		return x.LowestHeight
 	}
 	return 0
 }
@@ -2804,11 +2832,12 @@ const file_charter_v1_charter_proto_rawDesc = "" +
 	"\x04next\x18\x02 \x01(\x04R\x04next\"<\n" +
 	"\bRawBlock\x12\x16\n" +
 	"\x06header\x18\x01 \x01(\fR\x06header\x12\x18\n" +
-	"\apayload\x18\x02 \x01(\fR\apayload\"_\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"y\n" +
 	"\vErrorDetail\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12$\n" +
-	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\"G\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\x12\x18\n" +
+	"\akeepers\x18\x04 \x03(\tR\akeepers\"G\n" +
 	"\rSubmitRequest\x12 \n" +
 	"\vtransaction\x18\x01 \x01(\fR\vtransaction\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\tR\x05chain\" \n" +
@@ -2922,7 +2951,7 @@ const file_charter_v1_charter_proto_rawDesc = "" +
 	"\x0fAdvanceResponse\x12\x14\n" +
 	"\x05steps\x18\x01 \x03(\fR\x05steps\x12\x1b\n" +
 	"\tto_height\x18\x02 \x01(\x04R\btoHeight\"\x0f\n" +
-	"\rStatusRequest\"\xb5\x04\n" +
+	"\rStatusRequest\"\xda\x04\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x01(\tR\x05chain\x12\x18\n" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x10\n" +
@@ -2944,7 +2973,8 @@ const file_charter_v1_charter_proto_rawDesc = "" +
 	"\n" +
 	"go_version\x18\x10 \x01(\tR\tgoVersion\x12\x1b\n" +
 	"\tuptime_ms\x18\x11 \x01(\x04R\buptimeMs\x12\x17\n" +
-	"\atime_ms\x18\x12 \x01(\x03R\x06timeMs\"\xab\x01\n" +
+	"\atime_ms\x18\x12 \x01(\x03R\x06timeMs\x12#\n" +
+	"\rlowest_height\x18\x13 \x01(\x04R\flowestHeight\"\xd0\x01\n" +
 	"\n" +
 	"PeerStatus\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
@@ -2953,7 +2983,8 @@ const file_charter_v1_charter_proto_rawDesc = "" +
 	"\x06shares\x18\x04 \x01(\tR\x06shares\x12\x1c\n" +
 	"\tconnected\x18\x05 \x01(\bR\tconnected\x12\x10\n" +
 	"\x03lag\x18\x06 \x01(\x04R\x03lag\x12\x15\n" +
-	"\x06rtt_us\x18\a \x01(\x04R\x05rttUs\"t\n" +
+	"\x06rtt_us\x18\a \x01(\x04R\x05rttUs\x12#\n" +
+	"\rlowest_height\x18\b \x01(\x04R\flowestHeight\"t\n" +
 	"\bTierTime\x12$\n" +
 	"\x04tier\x18\x01 \x01(\x0e2\x10.charter.v1.TierR\x04tier\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x15\n" +
