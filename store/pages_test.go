@@ -110,3 +110,29 @@ func TestTableMakesRoom(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordsAreChecked takes a record away that the trees are replayed from: the roots tell.
+func TestRecordsAreChecked(t *testing.T) {
+	for _, find := range []func(s *Store) []byte{
+		func(s *Store) []byte { return key(stateRecord, u64(s.state.behind.first)) },
+		func(s *Store) []byte { return key(stateRecord, u64(s.state.behind.next-1)) },
+	} {
+		w := newWorld(12, 60)
+		o := options(Memory())
+		o.Chain = w.chain
+		s := openWith(t, "/peer", o)
+		w.start(t, s)
+		for height := uint64(1); height <= 6; height++ {
+			w.learn(w.apply(t, s, height, w.batch(height, 40)))
+		}
+		k := find(s)
+		if v := must(get(s.state.db, k)); v == nil {
+			t.Fatalf("there is no record %x", k)
+		}
+		check(t, s.state.db.Delete(k, nil))
+		check(t, s.Close())
+		if _, err := Open("/peer", o); !IsKind(err, Damaged) {
+			t.Errorf("without record %x: %v", k, err)
+		}
+	}
+}
