@@ -423,7 +423,7 @@ func (x *exporter) keyLog() error {
 		return err
 	}
 	x.c.Key = events[0].events
-	roots, err := x.v.keyRanges(lock, log.Size())
+	roots, err := x.v.keyRanges(lock, log)
 	if err != nil {
 		return err
 	}
@@ -449,8 +449,8 @@ const keyRange = 1 << proof.LogLevel
 func keyRangeKey(lock types.Key, index uint64) []byte { return key(stateKeyRange, lock[:], u64(index)) }
 
 // keyRanges is the roots of all ranges of a lock's log, the last of which may not be full.
-func (v *View) keyRanges(lock types.Key, size uint64) ([]types.Hash, error) {
-	full := size / keyRange
+func (v *View) keyRanges(lock types.Key, log tlog.Frontier) ([]types.Hash, error) {
+	full := log.Size() / keyRange
 	roots := make([]types.Hash, 0, full+1)
 	for h, err := range values(v, "ranges of a key log", keyRangeKey(lock, 0), keyRangeKey(lock, full), decodeHash) {
 		if err != nil {
@@ -461,59 +461,42 @@ func (v *View) keyRanges(lock types.Key, size uint64) ([]types.Hash, error) {
 	if uint64(len(roots)) != full {
 		return nil, v.s.read("ranges of a key log", errMissing)
 	}
-	if full*keyRange == size {
-		return roots, nil
+	if tail := log.Tail(proof.LogLevel); tail.Size() > 0 {
+		roots = append(roots, tail.Root())
 	}
-	root, err := v.rangeRoot(lock, full, size-full*keyRange)
-	return append(roots, root), err
+	return roots, nil
 }
 
-// rangeRoot is the root of the first n events of a range of a lock's log. It reads one by one: in a Batch that is the least work.
-func (v *View) rangeRoot(lock types.Key, index, n uint64) (types.Hash, error) {
-	leaves := make([]types.Hash, n)
-	for i := range leaves {
-		k, err := lookup(v, "key events", key(stateKeyEvent, lock[:], u64(index*keyRange+uint64(i))), func(data []byte) (*keyEntry, error) {
-			k, err := decodeKeyEntry(data)
-			return &k, err
-		})
-		if err == nil && k == nil {
-			err = v.s.read("key events", errMissing)
-		}
-		if err != nil {
-			return types.Hash{}, err
-		}
-		e, err := v.keyEvent(*k)
-		if err != nil {
-			return types.Hash{}, v.s.read("key events", err)
-		}
-		leaves[i] = tlog.LeafHash(e.Encode())
-	}
-	return tlog.Root(leaves), nil
-}
-
-// addKeyRanges keeps the roots of the ranges of key logs that are full now. It comes last: it reads the events of the batch.
+// addKeyRanges keeps the roots of the ranges of key logs that are full now. It comes before addKeys: it reads where the
+// logs stood before.
 func (b *Batch) addKeyRanges(c *ledger.Changes, w *ledger.Writes) error {
-	var grown map[types.Key]uint64
+	grown := make(map[types.Key][]types.Hash) // of the logs that may be long, the leaves that are new
 	for i := range w.KeyLogs {
-		l := &w.KeyLogs[i]
-		if l.Frontier.Size() < keyRange {
-			continue
+		if l := &w.KeyLogs[i]; l.Frontier.Size() >= keyRange {
+			grown[l.Lock] = nil
 		}
-		if grown == nil {
-			grown = make(map[types.Key]uint64)
-			for i := range c.Keys {
-				grown[c.Keys[i].Output.Lock]++
-			}
+	}
+	if len(grown) == 0 {
+		return nil
+	}
+	for i := range c.Keys {
+		if leaves, long := grown[c.Keys[i].Output.Lock]; long {
+			grown[c.Keys[i].Output.Lock] = append(leaves, tlog.LeafHash(c.Keys[i].Encode()))
 		}
-		size := l.Frontier.Size()
-		for index := (size - grown[l.Lock]) / keyRange; index < size/keyRange; index++ {
-			root, err := b.rangeRoot(l.Lock, index, keyRange)
-			if err == nil {
-				err = b.set(keyRangeKey(l.Lock, index), root[:])
-			}
-			if err != nil {
+	}
+	for lock, leaves := range grown {
+		log, err := b.View.KeyLog(lock)
+		if err != nil {
+			return err
+		}
+		tail := log.Tail(proof.LogLevel)
+		for index := log.Size() / keyRange; tail.Size()+uint64(len(leaves)) >= keyRange; index++ {
+			n := keyRange - tail.Size()
+			root := tail.Append(leaves[:n]...).Root()
+			if err := b.set(keyRangeKey(lock, index), root[:]); err != nil {
 				return err
 			}
+			tail, leaves = tlog.Frontier{}, leaves[n:]
 		}
 	}
 	return nil

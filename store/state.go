@@ -202,7 +202,7 @@ func (b *Batch) Discard() error { return errors.Join(b.trees.close(), b.b.Close(
 // ledger.Commit made of them, and the state behind.
 func (b *Batch) Add(state *ledger.State, c *ledger.Changes, w *ledger.Writes) error {
 	b.head.state = state
-	return errors.Join(b.addKeys(c, w), b.addEvents(c), b.addOutputs(c), b.addRecords(c, w), b.addKeyRanges(c, w), b.trees.add(w))
+	return errors.Join(b.addKeyRanges(c, w), b.addKeys(c, w), b.addEvents(c), b.addOutputs(c), b.addRecords(c, w), b.trees.add(w))
 }
 
 func (b *Batch) addEvents(c *ledger.Changes) error {

@@ -37,6 +37,9 @@ func TestRanges(t *testing.T) {
 				if want := (Frontier{}).Append(leaves[:first]...); before.Root() != want.Root() || string(before.Encode()) != string(want.Encode()) {
 					t.Fatalf("before range of 2^%d from %d of %d is %x", level, first, size, before.Encode())
 				}
+				if tail := (Frontier{}).Append(leaves...).Tail(level); first == size>>level<<level && tail.Root() != Root(in) {
+					t.Fatalf("tail behind a multiple of 2^%d of %d is of size %d", level, size, tail.Size())
+				}
 				refuseRange(t, r.Root, size, first, level, in, path)
 			}
 		}

@@ -130,6 +130,12 @@ func (f Frontier) Append(leaves ...types.Hash) Frontier {
 	return Frontier{f.size, peaks}
 }
 
+// Tail is the frontier of a log of those leaves alone that are behind the last multiple of 2^level.
+func (f Frontier) Tail(level uint8) Frontier {
+	n := f.size & (1<<level - 1)
+	return Frontier{n, f.peaks[len(f.peaks)-bits.OnesCount64(n):]}
+}
+
 // Root is the root of the log.
 func (f Frontier) Root() types.Hash {
 	if f.size == 0 {
