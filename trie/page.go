@@ -66,6 +66,19 @@ func (e *entry) before(p *Path) bool {
 	return compare(&e.path, p) < 0 && (e.leaf() || !e.covers(p))
 }
 
+// seek is the first of entries, from one on, that is not before a path; their number if all are.
+func seek(entries []entry, from int, p *Path) int {
+	to := len(entries)
+	for from < to {
+		if middle := (from + to) / 2; entries[middle].before(p) {
+			from = middle + 1
+		} else {
+			to = middle
+		}
+	}
+	return from
+}
+
 // hash is the hash of the node at the top of the entry.
 func (e *entry) hash() types.Hash {
 	if e.leaf() {
@@ -304,14 +317,11 @@ func getPages(r PageReader, root types.Hash, path *Path) (value types.Hash, pres
 		if err != nil {
 			return types.Hash{}, false, err
 		}
-		i := 0
-		for i < len(p.entries)-1 && p.entries[i].before(path) {
-			i++
-		}
-		e := &p.entries[i]
-		if !e.covers(path) {
+		i := seek(p.entries, 0, path)
+		if i == len(p.entries) || !p.entries[i].covers(path) {
 			return types.Hash{}, false, nil
 		}
+		e := &p.entries[i]
 		if e.leaf() {
 			return e.value, true, nil
 		}

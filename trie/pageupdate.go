@@ -191,9 +191,7 @@ func (b *pager) merge(depth int, slot NodeID, old []entry, changes []Change) err
 	for len(changes) > 0 {
 		c := &changes[0]
 		from, n := i, 1
-		for i < len(old) && old[i].before(&c.Path) {
-			i++
-		}
+		i = seek(old, from, &c.Path)
 		r.copy(old, from, i)
 		switch here := i < len(old) && old[i].covers(&c.Path); {
 		case here && !old[i].leaf():
