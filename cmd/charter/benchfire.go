@@ -122,7 +122,8 @@ func (f *fire) run(ctx context.Context) (err error) {
 			return fmt.Errorf("make a temporary directory: %w", err)
 		}
 		defer func() {
-			if err == nil {
+			var no *chaos.NotAllowed
+			if err == nil || errors.As(err, &no) {
 				_ = os.RemoveAll(f.Dir) // a temporary directory
 			}
 		}()

@@ -43,17 +43,17 @@ func OpenSpace(addr netip.Addr) (*Space, error) {
 }
 
 // openHere moves the thread into a new namespace, and furnishes that.
-func openHere(addr netip.Addr) (s *Space, err error) {
+func openHere(addr netip.Addr) (_ *Space, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return nil, fmt.Errorf("make a network namespace: %w", err)
 	}
-	s = new(Space)
-	if s.ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+	ns, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
 		return nil, fmt.Errorf("name the network namespace: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			_ = s.ns.Close()
+			_ = ns.Close()
 		}
 	}()
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -66,8 +66,7 @@ func openHere(addr netip.Addr) (s *Space, err error) {
 		return nil, err
 	}
 	// Only now, so that the runtime finds a device that it can wait for.
-	s.Device = os.NewFile(uintptr(fd), "/dev/net/tun")
-	return s, nil
+	return &Space{Device: os.NewFile(uintptr(fd), "/dev/net/tun"), ns: ns}, nil
 }
 
 func furnish(tun int, name string, addr netip.Addr) error {
