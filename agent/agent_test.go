@@ -129,6 +129,10 @@ func TestErrors(t *testing.T) {
 			_, err := s.client.Checkpoint(context.Background(), ask(&v1.CheckpointRequest{Height: &h}))
 			return err
 		}},
+		NotKept: {connect.CodeOutOfRange, nil, func(s *setup) error {
+			_, err := s.client.Proof(context.Background(), ask(&v1.ProofRequest{What: &v1.ProofRequest_Output{Output: pruned}}))
+			return err
+		}},
 		Slow: {connect.CodeAborted, func(l *Limits) { l.Queue = 2 }, func(s *setup) error {
 			w := s.watch(context.Background(), &v1.WatchRequest{Locks: []string{key(5).String()}})
 			w.heartbeat(0)

@@ -177,7 +177,13 @@ func (w *world) TransactionProof(id types.Hash) (chain.Proof, error) {
 	return w.prove("transaction %s", id)
 }
 
+// pruned stands for something that the chain does not keep.
+const pruned = 1 << 40
+
 func (w *world) OutputProof(position uint64) (chain.Proof, error) {
+	if position == pruned {
+		return chain.Proof{}, &chain.Error{Kind: chain.NotKept, Reason: "7", Text: "it is from before height 7"}
+	}
 	return w.prove("output %d", position)
 }
 

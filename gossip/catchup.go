@@ -14,11 +14,12 @@ type span struct{ From, At, To uint64 }
 // checkBehind begins to catch up when a peer is far above us, or somewhat above us for a
 // while with us unmoved.
 func (g *Gossip) checkBehind() {
-	top, _ := g.cfg.Chain.Heights()
+	top, final := g.cfg.Chain.Heights()
+	from := unsure(top, final, overlap) + 1
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	best := g.best()
-	g.warnLost(best, top)
+	best := g.best(from)
+	g.warnLost(best, top, from)
 	if g.running || best == nil || g.ctx.Err() != nil {
 		return
 	}
@@ -32,11 +33,11 @@ func (g *Gossip) checkBehind() {
 }
 
 // best is the connected peer that is highest, among those whose height is believed, and that keep
-// the blocks above our own.
-func (g *Gossip) best() (best *peer) {
+// all blocks from a height on.
+func (g *Gossip) best(from uint64) (best *peer) {
 	now := time.Now()
 	for _, p := range g.peers {
-		if p.link != nil && now.After(p.doubted) && g.keeps(p) && (best == nil || p.status.Top > best.status.Top) {
+		if p.link != nil && now.After(p.doubted) && p.status.Lowest <= from && (best == nil || p.status.Top > best.status.Top) {
 			best = p
 		}
 	}
@@ -44,12 +45,12 @@ func (g *Gossip) best() (best *peer) {
 }
 
 // warnLost says so, now and then, if those far above us keep too little for us to follow.
-func (g *Gossip) warnLost(best *peer, top uint64) {
+func (g *Gossip) warnLost(best *peer, top, from uint64) {
 	if best != nil && best.status.Top > top+behindBy || time.Since(g.warned) < time.Minute {
 		return
 	}
 	for _, p := range g.peers {
-		if p.link != nil && p.status.Top > top+behindBy && !g.keeps(p) {
+		if p.link != nil && p.status.Top > top+behindBy && p.status.Lowest > from {
 			g.warned = time.Now()
 			g.log.Warn("no connected peer keeps the blocks from here on: this peer cannot catch up", "height", top, "kept_from", p.status.Lowest,
 				"do", "connect a peer that keeps more, or remove the store and join again (--join)")
@@ -58,25 +59,16 @@ func (g *Gossip) warnLost(best *peer, top uint64) {
 	}
 }
 
-// keeps reports whether a peer keeps all blocks from where we would ask for them.
-func (g *Gossip) keeps(p *peer) bool {
-	if p.status.Lowest == 0 {
-		return true
-	}
-	top, final := g.cfg.Chain.Heights()
-	return p.status.Lowest <= unsure(top, final, overlap)+1
-}
-
 // anySource is a link to one of the highest peers, drawn anew for each batch: the load is
 // spread, and who answers in crumbs delays little.
-func (g *Gossip) anySource() (l *link) {
-	best := g.best()
+func (g *Gossip) anySource(from uint64) (l *link) {
+	best := g.best(from)
 	if best == nil {
 		return nil
 	}
 	now, n := time.Now(), 0
 	for _, p := range g.peers {
-		if p.link == nil || now.Before(p.doubted) || !g.keeps(p) || p.status.Top+behindBy < best.status.Top {
+		if p.link == nil || now.Before(p.doubted) || p.status.Lowest > from || p.status.Top+behindBy < best.status.Top {
 			continue
 		}
 		if n++; rand.IntN(n) == 0 {
@@ -116,10 +108,10 @@ func (g *Gossip) setSyncing(on bool) {
 }
 
 func (g *Gossip) farBehind() bool {
-	top, _ := g.cfg.Chain.Heights()
+	top, final := g.cfg.Chain.Heights()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	best := g.best()
+	best := g.best(unsure(top, final, overlap) + 1)
 	return best != nil && best.status.Top > top+closeBy
 }
 
@@ -142,7 +134,7 @@ func (g *Gossip) pass() bool {
 	}
 	for {
 		g.mu.Lock()
-		if source = g.anySource(); source != nil {
+		if source = g.anySource(from); source != nil {
 			claim = source.peer.status.Top
 			g.span = span{top, from, max(claim, from)}
 		}

@@ -381,7 +381,7 @@ func nothing0(context.Context, transport.Message) (transport.Message, error) {
 
 // Frames that break the framing close the connection in transport; gossip remembers.
 func TestBreachOfFramingIsRemembered(t *testing.T) {
-	for _, m := range []transport.Message{{Kind: kindStatus, Data: make([]byte, 25)}, {Kind: 99}} {
+	for _, m := range []transport.Message{{Kind: kindStatus, Data: make([]byte, 33)}, {Kind: 99}} {
 		a := start(t, 1, newFakeChain())
 		a.SetPeers([]Peer{{keyOf(9), "127.0.0.1:1"}})
 		e, err := transport.Listen(transport.Config{Chain: chainID, Key: secret(9), Listen: "127.0.0.1:0", Messages: map[uint8]int{kindStatus: 1 << 20, 99: 1}})
