@@ -395,7 +395,7 @@ func TestPullInduction(t *testing.T) {
 		binary.BigEndian.PutUint64(b.Parent[:], uint64(i)+1)
 		c.cores[0].Step(consensus.Block{Block: b})
 	}
-	if n := len(c.cores[0].Waiting()); n < 1<<14 || n > 1<<15 {
+	if n := len(c.cores[0].Waiting()); n < 1<<9 || n > 1<<15 {
 		t.Errorf("%d blocks wait", n)
 	}
 	for range 4 {
