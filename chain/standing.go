@@ -192,8 +192,12 @@ func (c *Chain) rival(p *ledger.Parsed) error {
 	return nil
 }
 
-// objection refuses a transaction whose evidence, or votes, the final state would reject.
+// objection refuses evidence without inputs that the final state would reject: it would cost its sender nothing. What pays is rejected
+// in order, so that its wallet can prove it.
 func (pin *pin) objection(p *ledger.Parsed) error {
+	if len(p.Tx.Inputs) > 0 {
+		return nil
+	}
 	reason, err := ledger.JudgePeers(pin.snap, pin.snap.State(), p.Tx)
 	if err == nil && reason != types.NoReason {
 		err = refuse(Conflict, reason.String(), "what the transaction says of a peer's standing would be rejected now: %s", reason)

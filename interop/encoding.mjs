@@ -132,7 +132,7 @@ export function evidence(r) {
 }
 
 export function ballot(r) {
-  const n = r.fit(r.u16(), 2048, 40);
+  const n = r.fit(r.u16(), 1536, 40);
   if (n === 0) r.fail('not canonical', 'ballot');
   const b = { outputs: r.list(n, (r) => ({ position: r.u64(), lock: r.hash() })) };
   r.ascending(b.outputs, (o) => o.position.v);

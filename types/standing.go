@@ -2,9 +2,11 @@ package types
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"math/bits"
+	"slices"
 )
 
 // What a peer's weight hangs on besides its shares (spec/ledger.md, "Standing"): its standing,
@@ -14,7 +16,7 @@ import (
 // Bounds of a reinstatement. The transaction's size bounds it further: to about 1,600 outputs.
 const (
 	MaxBallots       = 256
-	MaxBallotOutputs = 2048 // of one ballot
+	MaxBallotOutputs = 1536 // of one ballot
 )
 
 // Offence is what evidence accuses a peer of.
@@ -203,6 +205,11 @@ type Held struct {
 // ReinstateDigest is what voters sign to forgive a peer its offences up to this one.
 func ReinstateDigest(chain Hash, peer Key, offences uint16) Hash {
 	return tagReinstate.Hash(chain[:], peer[:], binary.BigEndian.AppendUint16(nil, offences))
+}
+
+// Sort puts the ballots into the order in which they are encoded. Each must have an output.
+func (r *Reinstate) Sort() {
+	slices.SortFunc(r.Ballots, func(a, b Ballot) int { return cmp.Compare(a.Outputs[0].Position, b.Outputs[0].Position) })
 }
 
 func (Reinstate) kind() uint8 { return recordReinstate }

@@ -1,6 +1,7 @@
 package wallet
 
 import (
+	"bytes"
 	"slices"
 
 	"charter/ledger"
@@ -61,7 +62,8 @@ func (o *order) asks(tx *types.Transaction) bool {
 		}
 	}
 	n := len(o.outputs)
-	return slices.Equal(o.records, records) && (len(tx.Outputs) == n || len(tx.Outputs) == n+1) && slices.Equal(o.outputs, tx.Outputs[:n])
+	said := func(rs []types.Record) []byte { return (&types.Transaction{Records: rs}).Body() } // not all of them compare
+	return bytes.Equal(said(o.records), said(records)) && (len(tx.Outputs) == n || len(tx.Outputs) == n+1) && slices.Equal(o.outputs, tx.Outputs[:n])
 }
 
 func (w *Wallet) intend(t Terms, o order) (Transaction, error) {
@@ -144,10 +146,9 @@ func (w *Wallet) sign(tx *types.Transaction, peer func(types.Hash) (types.Signat
 			continue
 		}
 		seen[lock] = true
-		k := w.locks[lock]
-		priv := w.Keys().Private(k.purpose, k.index)
-		if priv.Public() != lock {
-			return refuse(WrongKeys, "the wallet's words do not make key %s, which it says it issued: its file is damaged; restore it from the words", lock)
+		priv, err := w.private(lock)
+		if err != nil {
+			return err
 		}
 		privs = append(privs, priv)
 	}

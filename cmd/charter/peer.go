@@ -31,7 +31,7 @@ func newPeerCommand() *cobra.Command {
 shares registered with it, and serves wallets: it is their agent.`,
 		Example: "  charter peer init --dir ann --name ann --listen 127.0.0.1:7400\n  charter peer run --dir ann\n  charter peer status",
 	}
-	cmd.AddCommand(newPeerInitCommand(), newPeerRegisterCommand(), newPeerRunCommand(), newPeerStatusCommand())
+	cmd.AddCommand(newPeerInitCommand(), newPeerRegisterCommand(), newPeerRunCommand(), newPeerStatusCommand(), newPeerListCommand())
 	return cmd
 }
 
