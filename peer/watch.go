@@ -148,14 +148,15 @@ func (p *Peer) watchClock(ctx context.Context) {
 		drift, enough := p.heardClocks()
 		p.drift.Store(int64(drift))
 		off := drift > limit || drift < -limit
-		if was := types.Millis(p.correction.Load()); !off {
+		// It may still turn out to be off; or right, if what was heard first came late.
+		unsure := first && (off && drift < 10*limit && drift > -10*limit || !off && !enough) && time.Since(began) < clockGrace
+		if was := types.Millis(p.correction.Load()); !off || unsure {
 			p.correction.Store(0)
 		} else if drift-was > limit || drift-was < -limit {
 			p.correction.Store(int64(drift))
 		}
 		switch {
-		case first && (off && drift < 10*limit && drift > -10*limit || !off && !enough) && time.Since(began) < clockGrace:
-			// it may still turn out to be off; or right, if what was heard first came late
+		case unsure:
 		case off != adrift || first:
 			p.chain.SetAdrift(off)
 			if off {
