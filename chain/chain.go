@@ -359,7 +359,7 @@ func (c *Chain) pump() (time.Duration, error) {
 		}
 		if c.clock = max(c.clock, now); c.clock-now > c.params.WaitQuorum/2 {
 			// Time never goes back in consensus, so it must forget that it was later.
-			c.log.Warn("the clock was set back", "by_ms", c.clock-now)
+			c.log.Warn("the clock was set back", "by_ms", int64(c.clock-now))
 			if err := c.relower(0); err != nil {
 				return 0, err
 			}
