@@ -255,7 +255,7 @@ type tables struct {
 // newTables has for the keys tree, which is the largest, two and a half times as many bytes as given.
 func newTables(limit int64) tables {
 	return tables{
-		outputs: newOutputsTable(limit / 2), keys: newTrieTable("keys tree", stateKeys, limit*5/2),
+		outputs: newOutputsTable(limit), keys: newTrieTable("keys tree", stateKeys, limit*5/2),
 		names: newTrieTable("names tree", stateNames, limit/8), peers: newTrieTable("peers tree", statePeers, limit/8),
 	}
 }

@@ -53,7 +53,7 @@ type Options struct {
 	Peer   types.Key    // whose signatures the store guards; zero for one that never signs
 	FS     *FS          // nil is the disk
 	Logger *slog.Logger // nil is none
-	Cache  int64        // bytes of cached disk blocks, and for pages of the trees up to 3¼ times as many; 0 is DefaultCache
+	Cache  int64        // bytes of cached disk blocks, and for pages of the trees up to 3¾ times as many; 0 is DefaultCache
 
 	importing bool // by OpenImport
 
