@@ -282,6 +282,37 @@ func BenchmarkKeysTree(b *testing.B) {
 	}
 }
 
+// BenchmarkReplay opens a store with as many changes in its records as there ever are, on a keys tree of that size.
+func BenchmarkReplay(b *testing.B) {
+	w := newWorld(1, 4)
+	dir := filepath.Join(b.TempDir(), "peer")
+	s := benchStore(b, w, dir, DefaultCache)
+	for n := 0; n < turn; n += turn / 8 {
+		bt := s.Begin()
+		state := *s.state.head.ledger()
+		state.Chain = w.chain
+		var changes []trie.Change
+		for range turn / 8 {
+			var p trie.Path
+			w.rngFill(p[:])
+			changes = append(changes, trie.Change{Path: p, Value: types.Hash{2}})
+		}
+		res, err := trie.Update(bt.Trees().Keys, state.KeysRoot, changes)
+		check(b, err)
+		state.KeysRoot = res.Root
+		check(b, bt.Add(&state, new(ledger.Changes), &ledger.Writes{Keys: res}))
+		check(b, bt.Commit())
+	}
+	check(b, s.Close())
+	at := cpu()
+	for b.Loop() {
+		s, err := Open(dir, s.opts)
+		check(b, err)
+		check(b, s.Close())
+	}
+	b.ReportMetric((cpu()-at).Seconds()/float64(b.N), "cpu-s/open")
+}
+
 func benchKeysTree(b *testing.B, cache int64) {
 	w := newWorld(1, 4)
 	s := benchStore(b, w, filepath.Join(b.TempDir(), "peer"), cache)
