@@ -9,6 +9,7 @@ var suites = map[string][]suite{
 	"forest":     {{"./forest", ".", ""}},
 	"trie":       {{"./trie", ".", ""}},
 	"ledger":     {{"./ledger", ".", ""}},
+	"trust":      {{"./proof", "^(TestRefusals|TestSubjects|TestPin|TestTwoThirdsIsExact|TestAdvance.*)$", ""}},
 	"proof":      {{"./proof", ".", ""}},
 	"pool":       {{"./pool", ".", ""}},
 	"transcript": {{"./consensus", "^TestDrawn$", ""}},
@@ -22,7 +23,7 @@ var suites = map[string][]suite{
 
 // ofPackage is the suites of a package's mutants, if they name none.
 var ofPackage = map[string][]string{
-	"types": {"types", "ledger"}, "tlog": {"tlog"}, "forest": {"forest"}, "trie": {"trie"}, "ledger": {"ledger"}, "proof": {"proof"},
+	"types": {"types", "ledger"}, "tlog": {"tlog"}, "forest": {"forest"}, "trie": {"trie"}, "ledger": {"ledger"}, "proof": {"trust", "proof"},
 	"pool": {"pool"}, "consensus": {"transcript", "consensus", "twins", "campaign"}, "store": {"signing", "store"}, "chain": {"chain"},
 }
 
@@ -77,7 +78,6 @@ var finality = []mutant{
 var choosing = []mutant{
 	{name: "forked authors know", file: "consensus/choice.go", old: "if g.forked(a) || c.mark[a] == c.epoch {", new: "if c.mark[a] == c.epoch {"},
 	{name: "forked authors back", file: "consensus/choice.go", old: "s == 0 || g.forked(a) ||", new: "s == 0 ||"},
-	{name: "forked authors' branches are not passed over", file: "consensus/choice.go", old: "if g.forked(a) {\n\t\t\t\t\tcontinue", new: "if false {\n\t\t\t\t\tcontinue"},
 	{name: "only blocks of the last height count", file: "consensus/choice.go", old: "fresh && t.height+2 < g.height", new: "fresh && t.height+1 < g.height"},
 	{name: "a block backs itself", file: "consensus/choice.go", old: "v := t.parent\n\t\tfor c.open(g.dec, v) {", new: "v := t\n\t\tfor c.open(g.dec, v) {"},
 	{name: "the first of two thirds wins", file: "consensus/choice.go", old: "if thirds == 1 {", new: "if thirds >= 1 {"},
@@ -97,6 +97,8 @@ var blocks = []mutant{
 	{name: "a block may leave heights out", file: "consensus/rules.go", old: "if b.Height != g.height {", new: "if b.Height < g.height {"},
 	{name: "who knows of its own fork may build", file: "consensus/rules.go", old: "case g.forked(v.author):", new: "case false:"},
 	{name: "previous need not be the highest", file: "consensus/rules.go", old: "v.previous != nil && v.previous.id != b.Previous:", new: "v.previous != nil && b.Previous.IsZero():"},
+	{name: "two merges by one author are fine", file: "consensus/rules.go", old: "if c.mark[n.author] == c.epoch {\n\t\t\t\treturn", new: "if false {\n\t\t\t\treturn",
+		same: "two blocks of one author are on one line, where one holds the other, or a fork: both may not be merged anyhow"},
 	{name: "a merge may be in the past of another", file: "consensus/rules.go", old: "[n]; m != nil {", new: "[n]; m != nil && false {"},
 	{name: "forked authors may be named", file: "consensus/rules.go", old: "if g.forked(n.author) && c.open(g.dec, n) {", new: "if false {"},
 	{name: "forked authors may not be named where they are final", file: "consensus/rules.go", old: "if g.forked(n.author) && c.open(g.dec, n) {", new: "if g.forked(n.author) {"},
@@ -124,10 +126,13 @@ var building = []mutant{
 	{name: "a climb passes over two heights more", file: "consensus/build.go", old: "return max(g+1, n-min(2, n))", new: "return max(g+1, n)"},
 	{name: "forked authors are named", file: "consensus/build.go", old: "if c.authors[a].forked {\n\t\t\tcontinue", new: "if a < 0 {\n\t\t\tcontinue"},
 	{name: "what another holds is named too", file: "consensus/build.go", old: "return u != t && c.holds(u.past, t)", new: "return false"},
+	{name: "idle peers do not rest", file: "consensus/build.go", old: "!c.hurry(g) {", new: "false {"},
 }
 
 // memory: pruning and restarts.
-var memory = []mutant{}
+var memory = []mutant{
+	{name: "a stored past forgets forks", file: "consensus/past.go", old: "t.id, g.forked(a)}", new: "t.id, false}"},
+}
 
 // effects: what transactions do to the state.
 var effects = []mutant{
@@ -184,6 +189,9 @@ var durability = []mutant{
 	{name: "blocks of others are durable before they are", file: "store/log.go", old: "l.unsynced.Store(false)\n\t\treturn l.db.ApplyNoSyncWait(b, pebble.Sync)\n\t}\n\tl.unsynced.Store(true)", new: "l.unsynced.Store(false)\n\t\treturn l.db.Apply(b, pebble.NoSync)\n\t}\n\tl.unsynced.Store(true)"},
 	{name: "unsynced blocks are forgotten to be synced", file: "store/log.go", old: "\tl.unsynced.Store(true)\n", new: ""},
 	{name: "the state is committed before its blocks are durable", file: "store/state.go", old: "if err := s.log.sync(); err != nil {", new: "if err := error(nil); err != nil {"},
+	{name: "the second copy of the safety record is not written", file: "store/log.go", old: "return l.signed.write(r)", new: "return nil"},
+	{name: "the safety record is not in the log", file: "store/log.go", old: "b.Set([]byte{logSigned}, r.encode(), nil); err != nil {", new: "b.LogData(nil, nil); err != nil {"},
+	{name: "the record's own block need not be there", file: "store/record.go", old: "if height != inLog.Height || id != inLog.Block {", new: "if false {"},
 }
 
 // alphabet: numbers and encodings.
@@ -201,7 +209,14 @@ var alphabet = []mutant{
 
 // proofs: what a wallet believes.
 var proofs = []mutant{
+	{name: "a certificate of exactly two thirds is enough", file: "proof/trust.go", old: "hi3 == hi2 && lo3 > lo2", new: "hi3 == hi2 && lo3 >= lo2"},
+	{name: "a member may vote twice", file: "proof/trust.go", old: "cert.Votes[i-1].Index >= v.Index {", new: "cert.Votes[i-1].Index > v.Index {"},
+	{name: "a stale snapshot certifies", file: "proof/trust.go", old: "if snap.Height < t.Oldest {", new: "if false {"},
+	{name: "a snapshot certifies before its run", file: "proof/trust.go", old: "if snap.Height > newest {", new: "if false {"},
 	{name: "leaves are hashed like nodes", file: "tlog/tlog.go", old: "h.Write([]byte{0})", new: "h.Write([]byte{1})"},
+	{name: "a transaction is taken from its host without patience", file: "pool/pool.go", old: "max(e.due, now+p.limits.Patience)", new: "max(e.due, now)"},
+	{name: "two that wait may spend one output", file: "pool/pool.go", old: "if other := p.spends[in.Position]; other != nil {", new: "if other := p.spends[in.Position]; false {"},
+	{name: "a pool holds more bytes than it may", file: "pool/pool.go", old: " || p.bytes+len(raw) > p.limits.Bytes {", new: " {"},
 }
 
 // guards that incidents of others are about, each to be found by its scenario.
@@ -210,7 +225,11 @@ var guards = []mutant{
 	{name: "blocks are pruned whose past is still asked", file: "consensus/graph.go", old: "floor = min(floor, v.past.dec.height)", new: "_ = v", incident: "TestSuiPruned"},
 	{name: "old votes make all be decided again", file: "consensus/finality.go", old: "from := c.all.dec", new: "from := c.first()", incident: "TestEthereumOldVotes"},
 	{name: "any digest of its past is taken", file: "consensus/rules.go", old: "past != b.Past {", new: "past != b.Past && false {", incident: "TestHoleskySupermajority"},
+	{name: "only who takes the leader's block as parent votes", file: "consensus/finality.go", old: "if c.holds(v.past, w) && c.names(w, l) {", new: "if c.holds(v.past, w) && w.parent == l {", incident: "TestGasperBouncing"},
+	{name: "knowers are counted in the view", file: "consensus/choice.go", old: "if c.holds(g, v) && c.names(v, x) {", new: "if c.names(v, x) {", incident: "TestGasperBalancing"},
+	{name: "any number of blocks may wait for what is missing", file: "consensus/rules.go", old: "if len(c.pending) < maxPending {", new: "if true {", incident: "TestPullInduction"},
 	{name: "peers come in the order of a map", file: "ledger/overlay.go", old: "\tsortPeers(all)\n", new: "", incident: "TestAptosNondeterminism"},
+	{name: "a version that is named is left out", file: "consensus/rules.go", old: " && len(c.waiters[id]) == 0", new: "", incident: "TestSolanaStaleVersion"},
 	{name: "a transaction may spend an output twice", file: "ledger/check.go", old: "places[input.Position]; twice {", new: "places[input.Position]; twice && first < 0 {", incident: "TestDuplicateInputs"},
 	{name: "an odd leaf is paired with itself", file: "tlog/tlog.go", old: "h := f.peaks[len(f.peaks)-1]\n", new: "h := f.peaks[len(f.peaks)-1]\n\tif f.size%4 == 3 {\n\t\th = inner(h, h)\n\t}\n", incident: "TestDuplicateLeaves"},
 	{name: "sums of amounts are not checked", file: "types/amount.go", old: "if a > MaxSupply || b > MaxSupply-a {", new: "if false {", incident: "TestOverflow"},
