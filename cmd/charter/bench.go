@@ -70,7 +70,6 @@ cost on the same machine is told apart from what the peers do.`,
 	f.StringVar(&c.Dir, "dir", "", "directory to keep (default: a temporary one, removed at the end)")
 	f.BoolVar(&c.Resume, "resume", false, "in the end kill a peer with -9, start it again, and measure how long until it serves")
 	f.BoolVar(&c.JSON, "json", false, "print a summary as JSON after each run")
-	cmd.MarkFlagsMutuallyExclusive("rate", "rates")
 	return cmd
 }
 
@@ -79,14 +78,16 @@ func (c *netConfig) run(ctx context.Context, out io.Writer) error {
 		return &usageError{errors.New("want 1 to 30 --peers, a --window of 1 or more, a --rate of 0 or more, a positive --duration, a --latency up to 1s")}
 	}
 	rates := c.Rates
+	for _, rate := range rates {
+		if rate < 0 || c.Rate > 0 {
+			return &usageError{errors.New("want --rates of 0 or more, and no --rate beside them")}
+		}
+	}
 	if len(rates) == 0 {
 		rates = []float64{c.Rate}
 	}
 	var all []netSummary
 	for _, rate := range rates {
-		if rate < 0 {
-			return &usageError{fmt.Errorf("--rates has %g: want 0 or more", rate)}
-		}
 		s, err := c.once(ctx, out, rate)
 		if err != nil {
 			return err
