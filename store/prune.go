@@ -21,14 +21,14 @@ func (s *Store) Lowest() uint64 { return s.log.lowest.Load() }
 // is durable before a block goes, or a crash could leave neither.
 func (s *Store) Prune(below uint64) (pruned int, more bool, err error) {
 	l := &s.log
-	if below <= l.lowest.Load() && !l.pruning.Load() {
+	if below = max(below, l.lowest.Load()); below == l.lowest.Load() && !l.pruning.Load() {
 		return 0, false, nil
 	}
 	if err := s.stop.run(func() error { return s.state.db.LogData(nil, pebble.Sync) }); err != nil {
 		return 0, false, err
 	}
 	b := l.db.NewBatch()
-	if pruned, more, err = s.pruneInto(b, below); err == nil && below > l.lowest.Load() {
+	if pruned, more, err = s.pruneInto(b, below); err == nil {
 		err = b.Set([]byte{logLowest}, u64(below), nil)
 	}
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Store) Prune(below uint64) (pruned int, more bool, err error) {
 	if err := l.commit(b, false); err != nil {
 		return 0, false, err
 	}
-	l.lowest.Store(max(below, l.lowest.Load()))
+	l.lowest.Store(below)
 	l.pruning.Store(more)
 	return pruned, more, nil
 }
