@@ -42,7 +42,7 @@ const (
 // Bounds on what waits inside a Core, whoever sends it.
 const (
 	maxPending = 1 << 15 // blocks whose named blocks are missing, or a snapshot
-	maxLine    = 1 << 10 // of them by one author
+	maxLine    = 1 << 14 // of them by one author: two ranges of a peer that catches up are in flight, of one author at worst
 	maxFuture  = 1 << 10 // blocks whose time has not come
 )
 
