@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"charter/consensus"
 	"charter/gossip"
 	"charter/sig"
 	"charter/tlog"
@@ -81,10 +82,27 @@ func (h *hostile) sendTo(i int, kind uint8, data []byte) {
 
 // block is a valid block of height 1, changed, then signed.
 func (h *hostile) block(change func(*types.Block)) *types.Block {
-	b := &types.Block{Height: 1, Author: h.key.Public(), Parent: h.genesis.ChainID(), Time: h.genesis.Time}
+	b := &types.Block{Height: 1, Author: h.key.Public(), Parent: h.genesis.ChainID(), Time: h.genesis.Time, Past: h.past()}
 	change(b)
 	b.Signature = sig.Sign(h.key, b.ID(h.genesis.ChainID()))
 	return b
+}
+
+// past is the digest of the past of a block that names the last of these, or genesis for none.
+func (h *hostile) past(blocks ...*types.Block) types.Hash {
+	chain := h.genesis.ChainID()
+	core := consensus.New(consensus.Config{Chain: chain, Params: h.genesis.Params, Genesis: h.genesis.Snapshot(), Time: h.genesis.Time})
+	core.Step(consensus.Tick{Now: types.MillisOf(time.Now())})
+	named := chain
+	for _, b := range blocks {
+		core.Step(consensus.Block{Block: b})
+		named = b.ID(chain)
+	}
+	digest, ok := core.Digest([]types.Hash{named})
+	if !ok {
+		h.t.Fatal("a block of no past")
+	}
+	return digest
 }
 
 // push is the message that pushes a block.
@@ -177,6 +195,7 @@ func TestHostile(t *testing.T) {
 			e.U64(1)
 			e.U64(1)
 			e.Time(types.MillisOf(time.Now()))
+			e.U64(0)
 			for range 300 {
 				h.send(frameStatus, e.Data())
 			}
@@ -186,6 +205,7 @@ func TestHostile(t *testing.T) {
 			e.U64(1_000_000)
 			e.U64(1)
 			e.Time(types.MillisOf(time.Now()))
+			e.U64(0)
 			h.send(frameStatus, e.Data())
 		}, func(s gossip.Stats) bool { return s.Charged > 0 && !s.Syncing }, "caught up"},
 	}
@@ -247,6 +267,7 @@ func TestEquivocation(t *testing.T) {
 	})
 	next := h.block(func(x *types.Block) {
 		x.Height, x.Parent, x.Previous, x.Time = 2, a.ID(id), a.ID(id), h.genesis.Time+h.genesis.Params.WaitQuorum
+		x.Past = h.past(a)
 	})
 	for i := range 3 {
 		h.sendTo(i, frameBlock, push(next, nil))
