@@ -58,8 +58,9 @@ func newEvidenceExportCommand() *cobra.Command {
 	var f offenceFlags
 	var out, transaction string
 	cmd := &cobra.Command{
-		Use:   "export [FILE" + client.EvidenceSuffix + "]...",
-		Short: "Make evidence that anybody can publish",
+		Use:     "export [FILE" + client.EvidenceSuffix + "]...",
+		Example: "  charter evidence export evidence-7-0a1b2c3d" + client.EvidenceSuffix,
+		Short:   "Make evidence that anybody can publish",
 		Long: `Make evidence that anybody can publish, one file for each offender: from what a wallet kept when it was shown two
 certified pasts, or from a transaction that has published it already (--transaction, of an agent).
 What an agent only said is not signed, and is no evidence to others.`,
@@ -157,8 +158,9 @@ func readOffence(path string) (*client.Offence, error) {
 func newEvidenceVerifyCommand() *cobra.Command {
 	var f offenceFlags
 	cmd := &cobra.Command{
-		Use:   "verify FILE" + client.OffenceSuffix,
-		Short: "Check evidence offline, and say what it shows",
+		Use:     "verify FILE" + client.OffenceSuffix,
+		Example: "  charter evidence verify peer-3" + client.OffenceSuffix + " --genesis genesis.json",
+		Short:   "Check evidence offline, and say what it shows",
 		Long: `Check evidence offline: that the peer signed all of it, and that it shows an offence. A fork and two votes are
 then proven. Of a false vote and a false sample the ledger has the last word, as it knows the checkpoint, and the output that was drawn.`,
 		Args: cobra.ExactArgs(1),
@@ -185,8 +187,9 @@ then proven. Of a false vote and a false sample the ledger has the last word, as
 func newEvidencePublishCommand() *cobra.Command {
 	var f offenceFlags
 	cmd := &cobra.Command{
-		Use:   "publish FILE" + client.OffenceSuffix,
-		Short: "Give evidence to a peer, which puts it into a block",
+		Use:     "publish FILE" + client.OffenceSuffix,
+		Example: "  charter evidence publish peer-3" + client.OffenceSuffix + " --genesis genesis.json --agent http://127.0.0.1:7070",
+		Short:   "Give evidence to a peer, which puts it into a block",
 		Long: `Give evidence to a peer, which puts it into a block of its own. It costs nothing, and takes effect once for an
 offender. Whether it has: charter evidence list.`,
 		Args: cobra.ExactArgs(1),
@@ -217,9 +220,11 @@ offender. Whether it has: charter evidence list.`,
 func newEvidenceListCommand() *cobra.Command {
 	var f walletFlags
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the peers that evidence was published of, proven",
-		Args:  cobra.NoArgs,
+		Use:     "list",
+		Long:    "List the peers of which evidence was published, what of, and since when they have no weight; each proven by the\npeers tree under a certified checkpoint.",
+		Example: "  charter evidence list --wallet ann.wallet",
+		Short:   "List the peers that evidence was published of, proven",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, at, err := f.provenPeers(cmd)
 			if err != nil {

@@ -14,9 +14,10 @@ var _ = enter(newVoteCommand)
 
 func newVoteCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "vote",
-		Short: "Vote with shares",
-		Long:  `Vote with the shares of a wallet. A vote is a signature by the keys of its outputs: it spends nothing.`,
+		Use:     "vote",
+		Short:   "Vote with shares",
+		Example: "  charter vote reinstate peer-3 --wallet ann.wallet",
+		Long:    `Vote with the shares of a wallet. A vote is a signature by the keys of its outputs: it spends nothing.`,
 	}
 	cmd.AddCommand(newVoteReinstateCommand())
 	return cmd
