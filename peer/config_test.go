@@ -61,6 +61,7 @@ func TestLoadRefuses(t *testing.T) {
 		{key: "dir", flag: "", want: "a path"},
 		{key: "join", flag: "http://a:1,,b:2", want: "URLs of agents"},
 		{key: "join", flag: "ftp://a:1", want: "URLs of agents"},
+		{key: "delay", flag: "2s", want: "a time from 0s to 1s"},
 		{key: "keep", flag: "100", want: "a number from 1024"},
 		{key: "join_trust", flag: "12", want: "HEIGHT:ID"},
 	}
