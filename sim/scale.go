@@ -53,7 +53,6 @@ type scale struct {
 	cfg    ScaleConfig
 	rng    *rand.Rand
 	chain  types.Hash
-	ccfg   consensus.Config
 	places []*place
 	now    int64
 	seq    uint64
