@@ -73,9 +73,9 @@ type Config struct {
 	// at once.
 	APIRequests int `key:"api_requests" default:"500" help:"requests a second that the API takes from one address; 1 to 1000000"`
 
-	// CacheMB is the memory for disk blocks that were read, of both databases; up to one and a
-	// half times as much holds tree pages besides.
-	CacheMB int `key:"cache_mb" default:"64" help:"MiB of memory in which the store keeps what it read; up to 1.5 times as much holds tree pages besides; 1 to 65536"`
+	// CacheMB is the memory for disk blocks that were read, of both databases; up to three and
+	// three quarters times as much holds tree pages besides.
+	CacheMB int `key:"cache_mb" default:"64" help:"MiB of memory in which the store keeps what it read; up to 3.75 times as much holds tree pages besides; 1 to 65536"`
 
 	// The pool of transactions that wait for a block.
 	PoolMB           int           `key:"pool_mb" default:"64" help:"MiB of transactions that may wait for a block; 1 to 4096"`
