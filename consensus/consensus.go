@@ -254,7 +254,7 @@ type Base struct {
 	Runs      []Run             // from that of the first of Decisions on, all that are known; none needed if Floor is 0
 	Snapshots []*types.Snapshot // of those runs, and all taken since; all there are if Floor is 0
 	Blocks    []Accepted        // all stored from Floor on, by height. Restore works out a Past that is nil, if it can
-	Lines     []Line            // of these blocks; none needed if Floor is 0
+	Lines     []Line            // of these blocks, ascending by height; none needed if Floor is 0
 	Own       Tip               // the last block that Self signed, wherever it is; zero for none
 }
 
@@ -282,7 +282,6 @@ func Restore(cfg Config, base *Base) (*Core, error) {
 	c.floor = base.Floor
 	c.all = &view{height: c.floor + 1}
 	below := c.buryLines(base.Lines)
-	c.findBuriedForks(below)
 	steps, err := base.steps(at)
 	if err != nil {
 		return nil, err

@@ -1,8 +1,9 @@
 package consensus
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"charter/types"
@@ -209,7 +210,7 @@ func (f *Footing) addBelow(chain types.Hash, base *Base) error {
 		}
 	}
 	below := slices.Clone(f.Below)
-	slices.SortFunc(below, func(a, b *types.Block) int { return int(int64(b.Height) - int64(a.Height)) })
+	slices.SortFunc(below, func(a, b *types.Block) int { return cmp.Compare(b.Height, a.Height) })
 	told := make(map[types.Hash]bool)
 	for _, b := range below {
 		id := b.ID(chain)
@@ -285,7 +286,9 @@ func NewFooting(base *Base, anchor types.Hash, get func(types.Hash) (*types.Bloc
 	for _, l := range lines {
 		below[l.ID] = true
 	}
-	for id := range below {
+	ids := slices.Collect(maps.Keys(below))
+	sortHashes(ids)
+	for _, id := range ids {
 		b, err := get(id)
 		if err != nil {
 			return nil, fmt.Errorf("footing: block %s below height %d: %w", id, base.Floor, err)
@@ -295,11 +298,5 @@ func NewFooting(base *Base, anchor types.Hash, get func(types.Hash) (*types.Bloc
 		}
 		f.Below = append(f.Below, b)
 	}
-	slices.SortFunc(f.Below, func(a, b *types.Block) int {
-		if a.Height != b.Height {
-			return int(int64(a.Height) - int64(b.Height))
-		}
-		return bytes.Compare(a.Signature[:], b.Signature[:])
-	})
 	return f, nil
 }

@@ -3,7 +3,6 @@ package consensus
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -321,33 +320,18 @@ func (c *Core) disown(a int) {
 }
 
 // buryLines is the blocks below the floor of which the lines are known, each with the one
-// before it.
+// before it. It marks the authors of whom two are not on one line. Lines ascend by height.
 func (c *Core) buryLines(lines []Line) map[types.Hash]*vertex {
 	below := make(map[types.Hash]*vertex)
-	for _, l := range lines {
-		below[l.ID] = &vertex{id: l.ID, author: c.numberOf(l.Author), height: l.Height, ordered: 1, previous: below[l.Previous]}
-	}
-	return below
-}
-
-// findBuriedForks marks the authors of whom two blocks below the floor are not on one line.
-func (c *Core) findBuriedForks(below map[types.Hash]*vertex) {
 	tops := make(map[int]*vertex)
-	for _, v := range sortedByHeight(below) {
+	for _, l := range lines {
+		v := &vertex{id: l.ID, author: c.numberOf(l.Author), height: l.Height, ordered: 1, previous: below[l.Previous]}
 		if t := tops[v.author]; t != nil && !c.onLine(v, t) {
 			c.authors[v.author].forked = true
 		}
-		tops[v.author] = v
+		below[l.ID], tops[v.author] = v, v
 	}
-}
-
-func sortedByHeight(below map[types.Hash]*vertex) []*vertex {
-	return slices.SortedFunc(maps.Values(below), func(v, w *vertex) int {
-		if v.height != w.height {
-			return int(int64(v.height) - int64(w.height))
-		}
-		return bytes.Compare(v.id[:], w.id[:])
-	})
+	return below
 }
 
 // replant puts a stored block back, without judging it again. Blocks come by height. Below

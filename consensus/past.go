@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -280,10 +281,5 @@ func Lines(blocks []Accepted, floor uint64, get func(types.Hash) (*types.Block, 
 }
 
 func sortLines(lines []Line) {
-	slices.SortFunc(lines, func(a, b Line) int {
-		if a.Height != b.Height {
-			return int(int64(a.Height) - int64(b.Height))
-		}
-		return bytes.Compare(a.ID[:], b.ID[:])
-	})
+	slices.SortFunc(lines, func(a, b Line) int { return cmp.Or(cmp.Compare(a.Height, b.Height), bytes.Compare(a.ID[:], b.ID[:])) })
 }
