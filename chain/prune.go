@@ -20,33 +20,25 @@ const pruneEvery = 250 * time.Millisecond
 func (c *Chain) prune() {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
-	for {
+	for more := false; ; {
 		select {
 		case <-tick.C:
 		case <-c.quit:
 			return
 		}
 		c.mu.RLock()
-		below := c.status.Final - min(c.status.Final, c.cfg.Keep)
-		below = min(below, c.status.floor)
+		below := min(c.status.Final-min(c.status.Final, c.cfg.Keep), c.status.floor)
 		c.mu.RUnlock()
-		if below < c.cfg.Store.Lowest()+16 {
+		if !more && below < c.cfg.Store.Lowest()+16 {
 			continue
 		}
-		for more := true; more; {
-			n, again, err := c.cfg.Store.Prune(below)
-			if err != nil {
-				c.fail(fmt.Errorf("let go of old blocks: %w", err))
-				return
-			}
-			more = again
-			c.log.Debug("let go of old blocks", "below", below, "blocks", n)
-			select {
-			case <-tick.C: // payments come first
-			case <-c.quit:
-				return
-			}
+		var n int
+		var err error
+		if n, more, err = c.cfg.Store.Prune(below); err != nil {
+			c.fail(fmt.Errorf("let go of old blocks: %w", err))
+			return
 		}
+		c.log.Debug("let go of old blocks", "below", below, "blocks", n)
 	}
 }
 
