@@ -141,18 +141,23 @@ func (f *offenceFlags) say(cmd *cobra.Command, path string, o *client.Offence, g
 	return printJSON(cmd.OutOrStdout(), beside)
 }
 
-// readOffence reads an offence file, which may be far too large to be one.
-func readOffence(path string) (*client.Offence, error) {
+// offence reads an offence file, which may be far too large to be one, and the genesis of its network.
+func (f *offenceFlags) offence(cmd *cobra.Command, path string) (*client.Offence, *types.Genesis, error) {
+	g, err := f.read(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the evidence: %w", err)
+		return nil, nil, fmt.Errorf("cannot read the evidence: %w", err)
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, 2*types.MaxTransaction))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the evidence: %w", err)
+		return nil, nil, fmt.Errorf("cannot read the evidence: %w", err)
 	}
-	return client.DecodeOffence(data)
+	o, err := client.DecodeOffence(data)
+	return o, g, err
 }
 
 func newEvidenceVerifyCommand() *cobra.Command {
@@ -165,11 +170,7 @@ func newEvidenceVerifyCommand() *cobra.Command {
 then proven. Of a false vote and a false sample the ledger has the last word, as it knows the checkpoint, and the output that was drawn.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			g, err := f.read(cmd)
-			if err != nil {
-				return err
-			}
-			o, err := readOffence(args[0])
+			o, g, err := f.offence(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -194,11 +195,7 @@ func newEvidencePublishCommand() *cobra.Command {
 offender. Whether it has: charter evidence list.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			g, err := f.read(cmd)
-			if err != nil {
-				return err
-			}
-			o, err := readOffence(args[0])
+			o, g, err := f.offence(cmd, args[0])
 			if err != nil {
 				return err
 			}
