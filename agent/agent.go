@@ -103,6 +103,20 @@ func (a *Agent) Handler() (path string, handler http.Handler) {
 	return path, a.door(calls)
 }
 
+// door lets in whom the limits allow.
+func (a *Agent) door(calls http.Handler) http.Handler {
+	errorWriter := connect.NewErrorWriter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := a.clients.requests(r.RemoteAddr, 1, time.Now()); err != nil {
+			err = a.wire(r.URL.Path, err)
+			a.meter.answered(r.URL.Path, connect.CodeOf(err).String())
+			_ = errorWriter.Write(w, r, err) // who is refused for coming too often may have gone
+			return
+		}
+		calls.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), controlKey{}, http.NewResponseController(w))))
+	})
+}
+
 // Server is a server for a handler, perhaps a mux that has the agent's among others, in
 // which nobody holds a goroutine for longer than the limits allow. A watch alone puts its own
 // deadlines in place of these. It speaks HTTP/1.1 and, also without TLS, HTTP/2.

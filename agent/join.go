@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -98,18 +97,4 @@ func (j joining) Blocks(_ context.Context, r *connect.Request[v1.BlocksRequest])
 		out.Next = last.Height + 1
 	}
 	return connect.NewResponse(out), nil
-}
-
-// door lets in whom the limits allow.
-func (a *Agent) door(calls http.Handler) http.Handler {
-	errorWriter := connect.NewErrorWriter()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.clients.requests(r.RemoteAddr, 1, time.Now()); err != nil {
-			err = a.wire(r.URL.Path, err)
-			a.meter.answered(r.URL.Path, connect.CodeOf(err).String())
-			_ = errorWriter.Write(w, r, err) // who is refused for coming too often may have gone
-			return
-		}
-		calls.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), controlKey{}, http.NewResponseController(w))))
-	})
 }
